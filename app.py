@@ -1,0 +1,23 @@
+"""The composition root: `app` for the web server, `queue` for the worker; `python app.py` starts both."""
+
+from __future__ import annotations
+
+import sys
+
+from skstack import create_app
+from skstack.config import ConfigError
+from skstack.crypto import KeysUnusable
+from skstack.extensions import queue
+from skstack.runs import tasks  # noqa: F401  # Registers what the queue may call.
+
+try:
+    app = create_app()
+except (ConfigError, KeysUnusable) as err:
+    sys.exit(f"skstack: {err}")
+
+__all__ = ["app", "queue"]
+
+if __name__ == "__main__":
+    from skstack.server import serve
+
+    sys.exit(serve(app))

@@ -1,0 +1,175 @@
+"""People: users, the groups they are in, the roles they have, and how they are signed in."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection
+from enum import StrEnum
+
+import sqlalchemy as sa
+from flask_login import UserMixin
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from skstack.db import JsonColumn, UtcDateTime, utcnow
+from skstack.extensions import Model, db
+from skstack.messages import Message, N_
+
+
+class Page(StrEnum):
+    """What a role can grant: the pages of the menu."""
+
+    SUBMIT = "submit"
+    APPROVE = "approve"
+    EXECUTE = "execute"
+    AUDIT = "audit"
+    CONFIGURATION = "configuration"
+    USERS = "users"
+    DASHBOARD = "dashboard"
+    SYSTEM = "system"
+
+    @property
+    def label(self) -> Message:
+        return _PAGE_LABELS[self]
+
+
+_PAGE_LABELS = {
+    Page.SUBMIT: N_("Submit"),
+    Page.APPROVE: N_("Approve"),
+    Page.EXECUTE: N_("Execute"),
+    Page.AUDIT: N_("Audit"),
+    Page.CONFIGURATION: N_("Configuration"),
+    Page.USERS: N_("People"),
+    Page.DASHBOARD: N_("Dashboard"),
+    Page.SYSTEM: N_("System"),
+}
+
+user_groups = sa.Table(
+    "user_groups",
+    db.metadata,
+    sa.Column("user_id", sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("group_id", sa.ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+user_roles = sa.Table(
+    "user_roles",
+    db.metadata,
+    sa.Column("user_id", sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("role_id", sa.ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+
+class Group(Model):
+    """People who may submit or approve the same things."""
+
+    __tablename__ = "groups"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    description: Mapped[str] = mapped_column(sa.Text, default="")
+
+    members: Mapped[list[User]] = relationship(secondary=user_groups, back_populates="groups", order_by="User.username")
+
+
+class Role(Model):
+    """A set of pages that its holders see."""
+
+    __tablename__ = "roles"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    description: Mapped[str] = mapped_column(sa.Text, default="")
+    pages: Mapped[list[str]] = mapped_column(JsonColumn, default=list)
+
+    holders: Mapped[list[User]] = relationship(secondary=user_roles, back_populates="roles", order_by="User.username")
+
+
+class User(UserMixin, Model):  # type: ignore[misc]  # flask-login ships no types
+    """One person. Deactivated people stay, since history names them."""
+
+    __tablename__ = "users"
+    __table_args__ = (sa.Index("uq_users_username_lower", sa.text("lower(username)"), unique=True),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(sa.String(64))
+    display_name: Mapped[str] = mapped_column(sa.String(128), default="")
+    email: Mapped[str] = mapped_column(sa.String(254), default="")
+    password_hash: Mapped[str | None] = mapped_column(sa.String(256))
+    superuser: Mapped[bool] = mapped_column(default=False)
+    active: Mapped[bool] = mapped_column(default=True)
+    language: Mapped[str] = mapped_column(sa.String(16), default="")
+    timezone: Mapped[str] = mapped_column(sa.String(64), default="")
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+    signed_in_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+    groups: Mapped[list[Group]] = relationship(secondary=user_groups, back_populates="members", order_by=Group.name)
+    roles: Mapped[list[Role]] = relationship(secondary=user_roles, back_populates="holders", order_by=Role.name)
+
+    @property
+    def is_active(self) -> bool:
+        return self.active
+
+    @property
+    def name(self) -> str:
+        """Return the name that others read."""
+        return self.display_name or self.username
+
+    def may(self, page: str) -> bool:
+        """Say whether a role, or being superuser, gives this page."""
+        return self.superuser or any(page in role.pages for role in self.roles)
+
+    def is_in(self, groups: Collection[Group]) -> bool:
+        mine = {group.id for group in self.groups}
+        return any(group.id in mine for group in groups)
+
+
+class UserSession(Model):
+    """One sign-in on one device. The cookie holds a random token, this row its hash; ending the row ends it."""
+
+    __tablename__ = "user_sessions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+    seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    address: Mapped[str] = mapped_column(sa.String(64), default="")
+    user_agent: Mapped[str] = mapped_column(sa.String(256), default="")
+
+    user: Mapped[User] = relationship()
+
+
+class ApiToken(Model):
+    """A bearer token of one user. Only its hash is kept; `hint` is its beginning, to tell tokens apart."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(sa.String(64))
+    token_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    hint: Mapped[str] = mapped_column(sa.String(16))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+    user: Mapped[User] = relationship()
+
+    def is_valid(self, now: dt.datetime) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class SignInAttempt(Model):
+    """A failed sign-in, kept to limit the next ones across all web processes."""
+
+    __tablename__ = "sign_in_attempts"
+    __table_args__ = (
+        sa.Index("ix_sign_in_attempts_account_at", "account", "at"),
+        sa.Index("ix_sign_in_attempts_address_at", "address", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+    account: Mapped[str] = mapped_column(sa.String(64))
+    address: Mapped[str] = mapped_column(sa.String(64))

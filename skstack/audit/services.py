@@ -1,0 +1,73 @@
+"""Writing audit events. They join the transaction of what they tell of: both hold, or neither."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from enum import StrEnum
+from typing import Any, Protocol
+
+from skstack.audit.models import AuditEvent
+from skstack.extensions import db
+
+MASK = "********"
+
+
+class Actor(Protocol):
+    """Whoever does something: a user."""
+
+    id: Any
+    username: Any
+
+
+class Action(StrEnum):
+    """The vocabulary of the trail: what was done, as `object.verb`."""
+
+    SIGNED_IN = "session.signed_in"
+    SIGN_IN_FAILED = "session.sign_in_failed"
+    SIGNED_OUT = "session.signed_out"
+    SESSION_ENDED = "session.ended"
+    PASSWORD_CHANGED = "user.password_changed"  # noqa: S105 - a name, not a password
+    TOKEN_CREATED = "token.created"  # noqa: S105 - a name, not a token
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a name, not a token
+    CREATED = "created"
+    CHANGED = "changed"
+    DELETED = "deleted"
+    HOST_KEY_ACCEPTED = "config_center.host_key_accepted"
+    VERIFIED = "config_center.verified"
+    CATALOG_APPLIED = "catalog.applied"
+    SUBMITTED = "ticket.submitted"
+    STATUS_CHANGED = "ticket.status_changed"
+    RUN_CHANGED = "run.state_changed"
+    STOP_ASKED = "run.stop_asked"
+    OUTPUT_DOWNLOADED = "run.output_downloaded"
+
+
+# Where the request under way comes from; set once a request by the web layer, empty for the worker and commands.
+client_address: ContextVar[str] = ContextVar("skstack_client_address", default="")
+
+
+def record(
+    action: Action,
+    *,
+    actor: Actor | None,
+    object_type: str,
+    object_id: int | None = None,
+    object_name: str = "",
+    **changes: Any,
+) -> AuditEvent:
+    """Add one event to the transaction under way. `actor` None is skstack itself.
+
+    `changes` is JSON: for a change `before` and `after`; secrets are masked by the caller with `MASK`.
+    """
+    event = AuditEvent(
+        actor_id=actor.id if actor else None,
+        actor=actor.username if actor else "",
+        address=client_address.get(),
+        action=str(action),
+        object_type=object_type,
+        object_id=object_id,
+        object_name=object_name[:256],
+        changes=changes,
+    )
+    db.session.add(event)
+    return event

@@ -1,0 +1,208 @@
+"""How the database is written: one commit at a time, then what waited for it; and the column types.
+
+Every change stands inside `transaction()`. On SQLite it takes the write lock when it begins, so that what it
+reads is still true when it commits, and so that two writers wait for each other instead of failing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.orm import InstrumentedAttribute
+
+from skstack.errors import Unavailable
+from skstack.extensions import Model, db
+from skstack.messages import N_
+
+_writing: ContextVar[bool] = ContextVar("skstack_writing", default=False)
+_waiting: ContextVar[list[Callable[[], None]] | None] = ContextVar("skstack_after_commit", default=None)
+_writer = threading.RLock()
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """Make everything inside one commit; an exception undoes it all. A transaction inside another joins it."""
+    if _writing.get():
+        yield
+        return
+    session = db.session
+    if session.new or session.dirty or session.deleted:
+        raise RuntimeError("something was changed outside transaction()")
+    session.commit()  # Ends the read that the request began: it would see an older state, and block the write.
+    callbacks: list[Callable[[], None]] = []
+    writing, waiting = _writing.set(True), _waiting.set(callbacks)
+    # Threads of one process take turns here, which wakes the next at once; SQLite would have them poll.
+    with _turn():
+        try:
+            session.connection()
+            yield
+            session.commit()
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            _writing.reset(writing)
+            _waiting.reset(waiting)
+    for callback in callbacks:
+        callback()
+
+
+def after_commit(callback: Callable[[], None]) -> None:
+    """Call `callback` once the transaction holds, not at all if it does not; outside of one, now."""
+    waiting = _waiting.get()
+    if waiting is None:
+        callback()
+    else:
+        waiting.append(callback)
+
+
+def compare_and_set(
+    column: InstrumentedAttribute[Any], row_id: int, *, expected: Any, to: Any, **values: Any
+) -> bool:
+    """Set `column` of one row to `to` if it still is `expected` (a value or several), and say whether it was.
+
+    Further columns are set with it. The row's object in the session is refreshed, so that nobody reads the old state.
+    """
+    model: type[Any] = column.class_
+    allowed = expected if isinstance(expected, (tuple, list, set, frozenset)) else (expected,)
+    statement = (
+        sa.update(model)
+        .where(model.id == row_id, column.in_(allowed))
+        .values({column.key: to, **values})
+        .execution_options(synchronize_session=False)
+    )
+    done = bool(db.session.execute(statement).rowcount)  # type: ignore[attr-defined]  # a CursorResult, for an UPDATE
+    loaded = db.session.identity_map.get(sa.orm.identity_key(model, row_id))
+    if loaded is not None:
+        db.session.refresh(loaded)
+    return done
+
+
+def utcnow() -> dt.datetime:
+    """Return the time now, aware, in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
+    """An aware time in UTC. SQLite keeps no zone, so it is taken off there and put back."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        value = value.astimezone(dt.UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+
+
+class Encrypted(sa.types.TypeDecorator[Any]):
+    """A JSON value that is encrypted at rest with the instance's keys. None stays NULL."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
+        if value is None:
+            return None
+        return cipher().encrypt(json.dumps(value, ensure_ascii=False).encode())
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(cipher().decrypt(bytes(value)))
+
+
+JsonColumn = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+def cipher() -> Any:
+    """Return the cipher of the running application."""
+    return current_app.extensions["skstack.cipher"]
+
+
+def engine_options(url: str, timeout: float, threads: int) -> dict[str, Any]:
+    """Return how SQLAlchemy connects: enough connections for every thread, a bounded wait for a lock."""
+    options: dict[str, Any] = {"pool_size": min(threads, 16), "max_overflow": threads, "pool_timeout": timeout}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": timeout, "check_same_thread": False}
+    else:
+        options["pool_pre_ping"] = True
+        options["connect_args"] = {
+            "connect_timeout": 10,
+            "options": f"-c lock_timeout={int(timeout * 1000)} -c timezone=utc",
+        }
+    return options
+
+
+def listen(app: Flask) -> None:
+    """Set up SQLite's connections and its transactions. PostgreSQL needs nothing."""
+    with app.app_context():
+        engine = db.engine
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _on_connect)
+        sa.event.listen(engine, "begin", _on_begin)
+
+
+def _on_connect(connection: Any, record: Any) -> None:
+    connection.isolation_level = None  # The driver must not begin transactions of its own.
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",  # A commit that was answered survives a power cut.
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "cache_size=-4000",
+        "journal_size_limit=67108864",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writing.get() else "BEGIN")
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Hold this process's turn to write. Raises Unavailable after as long as a locked database is waited for."""
+    if db.engine.dialect.name != "sqlite":
+        yield
+        return
+    if not _writer.acquire(timeout=current_app.config["SKSTACK"].database_timeout):
+        raise Unavailable(N_("The database is busy. Try again in a moment."))
+    try:
+        yield
+    finally:
+        _writer.release()
+
+
+__all__ = [
+    "Encrypted",
+    "JsonColumn",
+    "Model",
+    "UtcDateTime",
+    "after_commit",
+    "cipher",
+    "compare_and_set",
+    "db",
+    "engine_options",
+    "listen",
+    "transaction",
+    "utcnow",
+]

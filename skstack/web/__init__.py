@@ -1,0 +1,1 @@
+"""What all pages share: permissions, errors, text, paging, headers."""

@@ -1,0 +1,118 @@
+"""Ties the shared page machinery to an application: headers, filters, what every template knows."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, request, url_for
+from flask_babel import get_locale
+from flask_login import current_user
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from skstack.accounts.models import Page
+from skstack.audit.services import client_address
+from skstack.config import Settings
+from skstack.messages import N_
+from skstack.web import errors, permissions, text
+
+# No inline script or style, nothing from elsewhere. https://owasp.org/www-project-application-security-verification-standard/ V3.4
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+
+NAVIGATION: tuple[dict[str, Any], ...] = (
+    {"endpoint": "dashboard.index", "label": N_("Dashboard"), "icon": "speedometer2", "pages": ()},
+    {"endpoint": "tickets.workorders", "label": N_("Work orders"), "icon": "card-checklist", "pages": (Page.SUBMIT,)},
+    {"endpoint": "tickets.index", "label": N_("My tickets"), "icon": "ticket-perforated", "pages": (Page.SUBMIT, Page.EXECUTE)},
+    {"endpoint": "audit.tickets", "label": N_("All tickets"), "icon": "clock-history", "pages": (Page.AUDIT,)},
+    {"endpoint": "catalog.index", "label": N_("Configuration"), "icon": "sliders", "pages": (Page.CONFIGURATION,)},
+    {"endpoint": "accounts.users", "label": N_("People"), "icon": "people", "pages": (Page.USERS,)},
+)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Install everything that stands before and after a view."""
+    errors.init_app(app)
+    app.before_request(_remember_address)
+    app.before_request(permissions.check_route)
+    app.after_request(_headers)
+    app.context_processor(_context)
+    app.jinja_env.filters.update(
+        translate=text.translate, when=text.when, duration=text.duration, size=text.size, iso=_iso
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals["static"] = lambda name: url_for("static", filename=name, v=_version(app.static_folder, name))
+    if settings.behind_proxy:
+        count = settings.behind_proxy
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+
+
+def _remember_address() -> None:
+    client_address.set(request.remote_addr or "")
+
+
+def _headers(response: Response) -> Response:
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    response.headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    if request.endpoint == "static":
+        versioned = "v" in request.args
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if versioned else "no-cache"
+    else:
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.vary.update(("Cookie", "Accept-Language", "HX-Request"))
+    return response
+
+
+def _context() -> dict[str, Any]:
+    return {
+        "may": lambda page: current_user.is_authenticated and current_user.may(page),
+        "navigation": _navigation,
+        "locale": str(get_locale() or "en"),
+        "languages": text.LANGUAGES,
+        "theme": request.cookies.get("theme") if request.cookies.get("theme") in ("light", "dark") else "auto",
+    }
+
+
+def _navigation() -> list[dict[str, Any]]:
+    """Return the menu entries that the reader may open: endpoint, label, icon, url and whether it is open."""
+    if not current_user.is_authenticated:
+        return []
+    section = (request.endpoint or "").partition(".")[0]
+    entries = []
+    for entry in NAVIGATION:
+        if entry["pages"] and not any(current_user.may(page) for page in entry["pages"]):
+            continue
+        same_section = entry["endpoint"].partition(".")[0] == section and section not in ("tickets", "audit")
+        entries.append(
+            {**entry, "url": url_for(entry["endpoint"]), "active": same_section or request.endpoint == entry["endpoint"]}
+        )
+    return entries
+
+
+def _iso(moment: Any) -> str:
+    return "" if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+@cache
+def _version(folder: str | None, name: str) -> str:
+    path = Path(folder or "") / name
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else "0"
