@@ -44,7 +44,7 @@ class Queue(Huey):
             self.storage = SqliteDoorbellStorage(self.name, Path(instance))
 
     def ring(self, name: str, *ids: int | str) -> None:
-        """Ask for the task called `module.function` without importing it. Never fails: what is lost is swept up later."""
+        """Ask for the task called `module.function` without importing it. Never fails: a sweep makes up."""
         try:
             self.enqueue(self._registry.string_to_task(name)(args=ids))
         except Exception:
@@ -105,15 +105,15 @@ class Consumer(HueyConsumer):
     ) -> None:
         # A message that cannot be read is logged and gone: there is nothing to back off from.
         super().__init__(queue, workers=workers, initial_delay=0.1, backoff=1, max_delay=0.1)
-        A second signal ends the wait for running tasks. Returns whether all tasks have returned; if not, leave
+        self._on_stop = on_stop
         self._grace = grace
         self._pipe = Pipe()
 
     def run(self) -> bool:
         """Work until `stop`, or SIGTERM, SIGINT or SIGHUP if this is the main thread.
 
-        A second signal ends the wait for running tasks. Returns whether every task has returned; if not, leave
-        by `os._exit` after flushing, since a thread that still runs cannot be ended otherwise.
+        A second signal ends the wait for running tasks. Returns whether every task has returned; if not,
+        leave by `os._exit` after flushing, since a thread that still runs cannot be ended otherwise.
         """
         self.start()
         try:
