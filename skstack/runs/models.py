@@ -17,6 +17,7 @@ from skstack.states import RunState
 from skstack.tickets.models import Ticket
 
 PRE, MAIN = "pre", "main"
+TASKS = {PRE: ("pre",), MAIN: ("main", "post")}
 
 
 class Worker(Model):
@@ -55,6 +56,7 @@ class Run(Model):
     exit_code: Mapped[int | None]
     fence: Mapped[int] = mapped_column(default=0)
     worker_id: Mapped[int | None] = mapped_column(sa.ForeignKey("workers.id"), index=True)
+    start_before: Mapped[float | None]  # By the worker's CLOCK_BOOTTIME: after it, nothing may begin any more.
     queued_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     started_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,99 @@
+"""The commands of `flask --app app`. Each ends with 0 done, 1 refused or failed with one line, 2 wrong usage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+from flask import Flask, current_app
+from flask.cli import with_appcontext
+from flask_migrate import upgrade
+from sqlalchemy.exc import SQLAlchemyError
+
+from skstack import demo as demos, server
+from skstack.accounts import cli as accounts
+from skstack.accounts.services import create_first_admin
+from skstack.catalog import cli as catalog
+from skstack.config import Settings
+from skstack.errors import SkstackError
+
+
+def init_app(app: Flask) -> None:
+    """Register all commands."""
+    for command in (init, serve, web, worker, demo, accounts.user, accounts.token, catalog.catalog):
+        app.cli.add_command(command)
+
+
+def fails_in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what goes wrong into one line on standard error and exit status 1."""
+
+    @wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (SkstackError, SQLAlchemyError, OSError) as err:
+            click.echo(f"skstack: {str(err).splitlines()[0]}", err=True)
+            sys.exit(1)
+
+    return command
+
+
+@click.command()
+@with_appcontext
+@fails_in_one_line
+def init() -> None:
+    """Create or migrate the database, create keys and the first administrator. Safe to repeat."""
+    upgrade()
+    password = create_first_admin()
+    if password is not None:
+        click.echo(f"Created the administrator: user admin, password {password}")
+        click.echo("It is shown this once. Change it under your name, at the top right, after signing in.")
+
+
+@click.command()
+@with_appcontext
+@fails_in_one_line
+def serve() -> None:
+    """Run web and worker together, in the foreground. SIGTERM stops them; commands that run go on."""
+    _say_where()
+    sys.exit(server.serve(_app()))
+
+
+@click.command()
+@with_appcontext
+@fails_in_one_line
+def web() -> None:
+    """Run the web server alone."""
+    _say_where()
+    sys.exit(server.web(_app()))
+
+
+@click.command()
+@with_appcontext
+@fails_in_one_line
+def worker() -> None:
+    """Run a worker alone."""
+    sys.exit(server.work(_app()))
+
+
+@click.command()
+@click.option("--if-empty", is_flag=True, help="Do nothing, and say nothing, if anything is configured already.")
+@with_appcontext
+@fails_in_one_line
+def demo(if_empty: bool) -> None:
+    """Seed the demo: environments, people, and work orders that really do something on this host."""
+    for line in demos.seed(if_empty=if_empty):
+        click.echo(line)
+
+
+def _say_where() -> None:
+    settings: Settings = current_app.config["SKSTACK"]
+    click.echo(f"skstack answers on http://{settings.bind}  (stop it with Ctrl-C)")
+
+
+def _app() -> Flask:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own way to its object
+    return app

@@ -1,0 +1,206 @@
+"""A worker's side of one run: claim it, hand it to a runner, watch, and record how it ended."""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from flask import Flask
+
+from skstack import substitution
+from skstack.catalog.models import ConfigCenter, Login
+from skstack.config import Settings
+from skstack.db import transaction
+from skstack.extensions import db
+from skstack.hosting import runner_host
+from skstack.messages import Message, N_
+from skstack.runner.client import RunnerProcess, RunnerUnavailable, read_result
+from skstack.runner.protocol import LocalTarget, Plan as RunnerPlan, PlanStep, SshTarget, Target, Task
+from skstack.runs import services, status
+from skstack.runs.models import TASKS, Run
+from skstack.runs.stopping import Stopping
+from skstack.tickets import plan as plans
+from skstack.tickets.models import Ticket
+
+log = logging.getLogger(__name__)
+
+
+class PlanRefused(Exception):
+    """What was approved is not what would run now. `reason` says what differs."""
+
+    def __init__(self, reason: Message) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Watcher:
+    """The worker that this process is: its row, and the sign that it is about to leave."""
+
+    app: Flask
+    worker_id: int
+    stopping: Stopping = field(default_factory=Stopping)
+    watched: set[int] = field(default_factory=set)
+
+    def execute(self, run_id: int) -> None:
+        """Run one run from its claim to its end. Returns early, leaving the runner alone, when the worker stops."""
+        with self.app.app_context(), self._watching(run_id):
+            self._execute(run_id)
+
+    def resume(self, run_id: int, *, fence: int) -> None:
+        """Go on with a run that nobody watches: its runner may live, have ended, or never have begun."""
+        with self.app.app_context(), self._watching(run_id):
+            self._resume(db.session.get_one(Run, run_id), fence)
+
+    @contextmanager
+    def _watching(self, run_id: int) -> Iterator[None]:
+        self.watched.add(run_id)
+        try:
+            yield
+        finally:
+            self.watched.discard(run_id)
+
+    def _execute(self, run_id: int) -> None:
+        settings: Settings = self.app.config["SKSTACK"]
+        start_before = time.clock_gettime(time.CLOCK_BOOTTIME) + settings.lease
+        with transaction():
+            run = status.claim(run_id, worker_id=self.worker_id, start_before=start_before)
+        if run is None:
+            return
+        fence = run.fence
+        try:
+            process = runner_host().launch(_runner_plan(run, settings))
+        except PlanRefused as err:
+            services.refuse(run_id, fence=fence, reason=err.reason)
+            return
+        except (RunnerUnavailable, OSError) as err:
+            self._end_without_answer(run, fence, err)
+            return
+        directory = run.directory
+        db.session.remove()  # No connection is held while a run takes its time.
+        if self._wait(process):
+            services.end_by_result(run_id, fence=fence, result=read_result(directory))
+
+    def _resume(self, run: Run, fence: int) -> None:
+        run_id, directory, start_before = run.id, run.directory, run.start_before
+        process = RunnerProcess.adopt(directory)
+        while process is None and read_result(directory) is None:
+            # The lost worker may have asked for a runner that has not said so yet. After this moment none can begin.
+            left = (start_before or 0) - time.clock_gettime(time.CLOCK_BOOTTIME)
+            if left <= 0 or not directory.exists():
+                break
+            if self.stopping.wait(min(left, 0.2)):
+                return
+            process = RunnerProcess.adopt(directory)
+        if process is not None and not self._wait(process):
+            return
+        services.end_by_result(run_id, fence=fence, result=read_result(directory))
+
+    def _wait(self, process: RunnerProcess) -> bool:
+        poll = select.poll()
+        poll.register(process.fileno(), select.POLLIN)
+        poll.register(self.stopping.fileno(), select.POLLIN)
+        poll.poll()
+        return not self.stopping.is_set() or not process.alive()
+
+    def _end_without_answer(self, run: Run, fence: int, err: Exception) -> None:
+        """End a run that no runner confirmed. If one may have begun all the same, wait for what it leaves behind."""
+        log.error("run %s: the runner did not answer: %s", run.id, err)
+        if RunnerProcess.adopt(run.directory) is not None or read_result(run.directory) is not None:
+            self._resume(run, fence)
+            return
+        services.refuse(
+            run.id, fence=fence, reason=N_("No runner could be started: %(error)s. Nothing was run.", error=str(err))
+        )
+
+
+_current: Watcher | None = None
+
+
+def current_watcher() -> Watcher:
+    """Return the worker that this process is. Raises RuntimeError in any other process."""
+    if _current is None:
+        raise RuntimeError("this process is no worker")
+    return _current
+
+
+def set_current_watcher(watcher: Watcher | None) -> None:
+    """Make this process a worker, or none again."""
+    global _current  # noqa: PLW0603 - a process is one worker at most
+    _current = watcher
+
+
+def runner_target(config_center: ConfigCenter | None) -> Target:
+    """Return where a runner goes, with the credentials it needs."""
+    if config_center is None:
+        return LocalTarget()
+    return SshTarget(
+        host=config_center.host,
+        port=config_center.port,
+        username=config_center.username,
+        host_key=config_center.host_key,
+        password=config_center.password if config_center.login == Login.PASSWORD else None,
+        private_key=config_center.private_key if config_center.login == Login.KEY else None,
+        passphrase=config_center.passphrase if config_center.login == Login.KEY else None,
+        own_keys=config_center.login == Login.AGENT,
+    )
+
+
+def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
+    ticket = run.ticket
+    plan = plans.Plan.from_json(ticket.plan)
+    environment = {**plan.environment, **_checked_secrets(ticket, plan)}
+    run.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return RunnerPlan(
+        directory=str(run.directory),
+        token=f"{run.id}.{run.fence}",
+        steps=tuple(
+            PlanStep(position=position, task=Task(step.task), line=step.shown, script=step.script)
+            for position, step in enumerate(plan.steps_of(*TASKS[run.task]))
+        ),
+        environment=environment,
+        base_environment=settings.run_environment,
+        target=runner_target(_checked_center(plan)),
+        time_limit=plan.time_limit,
+        grace=settings.stop_grace,
+        output_limit=settings.output_limit,
+        connect_timeout=settings.connect_timeout,
+        keepalive=settings.keepalive,
+        start_before=run.start_before,
+        working_directory=settings.working_directory or None,
+    )
+
+
+def _checked_secrets(ticket: Ticket, plan: plans.Plan) -> dict[str, str]:
+    """Return the secrets' variables. Raises PlanRefused if plan or secrets are not those of the submission."""
+    hidden = ticket.secrets
+    if plans.digest(ticket.plan) != ticket.plan_digest or plans.commitment(hidden) != plan.secrets_commitment:
+        raise PlanRefused(
+            N_("The stored plan is not the one that was submitted. Nothing was run; revoke the ticket and submit it again.")
+        )
+    return substitution.environment(hidden["values"]) if hidden else {}
+
+
+def _checked_center(plan: plans.Plan) -> ConfigCenter | None:
+    if plan.target["kind"] == "local":
+        return None
+    center = db.session.get(ConfigCenter, plan.target["id"])
+    if center is None:
+        raise PlanRefused(
+            N_("Config center %(name)s no longer exists. Nothing was run; submit the work order again.", name=plan.target["name"])
+        )
+    now = plans.target_of(center)
+    changed = [key for key in ("host", "port", "username", "host_key") if now[key] != plan.target[key]]
+    if changed:
+        raise PlanRefused(
+            N_(
+                "Config center %(name)s was changed since the submission (%(what)s). Nothing was run; submit the work order again.",
+                name=center.name,
+                what=", ".join(changed),
+            )
+        )
+    return center

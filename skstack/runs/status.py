@@ -1,0 +1,110 @@
+"""The one writer of a run's state. Every change compares and sets, by state and by fence."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import sqlalchemy as sa
+
+from skstack.accounts.models import User
+from skstack.audit.services import Action, record
+from skstack.db import utcnow
+from skstack.extensions import db
+from skstack.messages import Message
+from skstack.runs.models import Run
+from skstack.states import RunState
+from skstack.tickets.models import Ticket
+
+
+def begin(ticket: Ticket, task: str) -> Run:
+    """Add a queued run to the transaction under way."""
+    run = Run(ticket_id=ticket.id, task=task, state=RunState.QUEUED, fence=0, queued_at=utcnow())
+    db.session.add(run)
+    db.session.flush()
+    return run
+
+
+def claim(run_id: int, *, worker_id: int, start_before: float) -> Run | None:
+    """Take a queued run for one worker: None if another was quicker or it was stopped. The caller's fence is in the run."""
+    claimed = _set(
+        run_id,
+        before=RunState.QUEUED,
+        fence=None,
+        to=RunState.RUNNING,
+        worker_id=worker_id,
+        started_at=utcnow(),
+        start_before=start_before,
+    )
+    if not claimed:
+        return None
+    run = db.session.get_one(Run, run_id, populate_existing=True)
+    _record(run, RunState.QUEUED, RunState.RUNNING, actor=None)
+    return run
+
+
+def take_over(run: Run, *, worker_id: int) -> bool:
+    """Move a running run to another worker, so that the one it belonged to can write nothing more."""
+    return _set(run.id, before=RunState.RUNNING, fence=run.fence, to=RunState.RUNNING, worker_id=worker_id)
+
+
+def finish(
+    run: Run,
+    to: RunState,
+    *,
+    fence: int,
+    actor: User | None = None,
+    reason: Message | None = None,
+    exit_code: int | None = None,
+    finished_at: dt.datetime | None = None,
+    duration: float | None = None,
+    output_bytes: int | None = None,
+    stored_bytes: int | None = None,
+) -> bool:
+    """End a run, and say whether it was still the caller's to end: False for an older fence or another's ending."""
+    before = run.run_state
+    if not to.is_final or not before.may_become(to):
+        return False
+    ended = _set(
+        run.id,
+        before=before,
+        fence=fence,
+        to=to,
+        exit_code=exit_code,
+        finished_at=finished_at or utcnow(),
+        duration=duration,
+        reason=reason.to_json() if reason else None,
+        output_bytes=output_bytes,
+        stored_bytes=stored_bytes,
+    )
+    if ended:
+        db.session.refresh(run)
+        _record(run, before, to, actor=actor, exit_code=exit_code, reason=str(reason) if reason else None)
+    return ended
+
+
+def _set(run_id: int, *, before: RunState, fence: int | None, to: RunState, **values: object) -> bool:
+    """Compare and set. A change of owner or state by a worker raises the fence, whoever holds the older one has lost."""
+    where = [Run.id == run_id, Run.state == before]
+    if fence is not None:
+        where.append(Run.fence == fence)
+    statement = (
+        sa.update(Run)
+        .where(*where)
+        .values(state=to, fence=Run.fence + 1, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return bool(db.session.execute(statement).rowcount)  # type: ignore[attr-defined]  # a CursorResult, for an UPDATE
+
+
+def _record(run: Run, before: RunState, after: RunState, *, actor: User | None, **more: object) -> None:
+    record(
+        Action.RUN_CHANGED,
+        actor=actor,
+        object_type="run",
+        object_id=run.id,
+        object_name=run.task,
+        ticket=run.ticket_id,
+        before=str(before),
+        after=str(after),
+        **more,
+    )

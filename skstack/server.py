@@ -1,0 +1,145 @@
+"""Starting and stopping processes: web, worker, or both under one parent."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+
+from skstack import hosting, worker
+from skstack.config import Settings
+from skstack.db import db
+
+log = logging.getLogger("skstack")
+
+# Seconds that web and worker get to end after SIGTERM, and between two tries to start one that failed.
+STOP_WITHIN = 15.0
+RESTART_AFTER = 1.0
+
+
+def configure_logging() -> None:
+    """Write what happens to standard error, one line each. Libraries speak only of what needs attention."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("huey", "paramiko", "fabric", "alembic", "granian.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def serve(app: Flask) -> int:
+    """Run web and worker until SIGTERM or SIGINT, and return the exit status. One that dies is started again."""
+    configure_logging()
+    with app.app_context():
+        db.engine.dispose()
+    hosting.start_runner_host()  # Before the forks: both use the same one.
+    gc.collect()
+    gc.freeze()
+    children = _Children({"worker": lambda: worker.run(app), "web": lambda: _web(app)})
+    return children.run()
+
+
+def web(app: Flask) -> int:
+    """Run the web server alone until SIGTERM."""
+    configure_logging()
+    return _web(app)
+
+
+def work(app: Flask) -> int:
+    """Run the worker alone until SIGTERM."""
+    configure_logging()
+    return worker.run(app)
+
+
+def _web(app: Flask) -> int:
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+    from granian.server import Server
+
+    settings: Settings = app.config["SKSTACK"]
+    host, port = settings.host_and_port
+    server = Server(
+        "app:app",
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        blocking_threads=settings.web_threads,
+        backpressure=max(settings.web_threads * 4, 512),
+        log_level=LogLevels.warning,
+        process_name=None,
+    )
+    server.serve(target_loader=lambda *_: app, wrap_loader=False)
+    return 0
+
+
+class _Children:
+    """The processes of `serve`: forked, watched, started again, and ended together."""
+
+    def __init__(self, mains: dict[str, Callable[[], int]]) -> None:
+        self._mains = mains
+        self._pids: dict[int, str] = {}
+        self._stopping = False
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        for name in self._mains:
+            self._start(name)
+        while self._pids and not self._stopping:
+            self._reap_one()
+        return self._end_all()
+
+    def _start(self, name: str) -> None:
+        pid = os.fork()
+        if pid:
+            self._pids[pid] = name
+            return
+        status = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            status = self._mains[name]()
+        except BaseException:
+            log.exception("%s failed", name)
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(status)
+
+    def _reap_one(self) -> None:
+        try:
+            pid, status = os.wait()
+        except InterruptedError:
+            return
+        except ChildProcessError:
+            return
+        name = self._pids.pop(pid, None)
+        if name is None or self._stopping:
+            return
+        log.error("%s ended with status %s and is started again", name, os.waitstatus_to_exitcode(status))
+        time.sleep(RESTART_AFTER)
+        if not self._stopping:
+            self._start(name)
+
+    def _stop(self, number: int, frame: Any) -> None:
+        self._stopping = True
+        for pid in self._pids:
+            os.kill(pid, signal.SIGTERM)
+
+    def _end_all(self) -> int:
+        deadline = time.monotonic() + STOP_WITHIN
+        while self._pids and time.monotonic() < deadline:
+            pid, _status = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                self._pids.pop(pid, None)
+            else:
+                time.sleep(0.02)
+        for pid in self._pids:
+            log.error("%s did not end in %s s and is killed", self._pids[pid], STOP_WITHIN)
+            os.kill(pid, signal.SIGKILL)
+        hosting.close_runner_host()
+        return 0

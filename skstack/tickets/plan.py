@@ -1,0 +1,170 @@
+"""The frozen plan of a ticket: what will run, with what, where. What was approved is what runs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from skstack import substitution
+from skstack.catalog.models import ConfigCenter, Variable, WorkOrder
+from skstack.catalog.services import CompiledTasks
+
+VERSION = 1
+
+Value = str | list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One command line. `line` is its number in the task's text, `source` as written, `script` as the shell gets it.
+
+    `shown` is the line with the values in their places, for people to read; it is never run.
+    """
+
+    task: str
+    line: int
+    source: str
+    script: str
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run needs but the secrets, and the commitment to those.
+
+    `environment` are the `WO_…` variables; `target` is {"kind": "local"}, or that of a config center with its
+    address and accepted host key; `fields` says how each submitted value was asked for.
+    """
+
+    steps: tuple[PlannedStep, ...]
+    environment: dict[str, str]
+    target: dict[str, Any]
+    time_limit: int
+    fields: tuple[dict[str, Any], ...]
+    secrets_commitment: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Plan:
+        return cls(
+            steps=tuple(PlannedStep(**step) for step in stored["steps"]),
+            environment=dict(stored["environment"]),
+            target=dict(stored["target"]),
+            time_limit=stored["time_limit"],
+            fields=tuple(stored["fields"]),
+            secrets_commitment=stored["secrets_commitment"],
+        )
+
+    def steps_of(self, *tasks: str) -> tuple[PlannedStep, ...]:
+        return tuple(step for step in self.steps if step.task in tasks)
+
+    @property
+    def target_name(self) -> str:
+        """Return where it runs, for people: `local`, or `name (user@host:port)`."""
+        if self.target["kind"] == "local":
+            return "local"
+        return "{name} ({username}@{host}:{port})".format(**self.target)
+
+
+def digest(stored: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a plan's JSON in its canonical form: keys sorted, no spaces, UTF-8."""
+    return hashlib.sha256(_canonical(stored)).hexdigest()
+
+
+def freeze(
+    workorder: WorkOrder, compiled: CompiledTasks, values: Mapping[str, Value], *, now: dt.datetime, zone: ZoneInfo | Any
+) -> tuple[Plan, dict[str, Any] | None]:
+    """Render the tasks of `workorder` with checked `values`. Returns the plan, and the secrets to be encrypted.
+
+    `zone` is the zone of the time in `sk__task_name_created`.
+    """
+    fixed = {**builtin_values(workorder), **system_values(workorder, now, zone)}
+    items = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    texts = {
+        variable.name: substitution.join_items(items.get(variable.name, []), variable.delimiter)
+        for variable in workorder.variables
+    }
+    secret = {variable.name for variable in workorder.variables if variable.secret}
+    counts = {v.name: len(items.get(v.name, [])) for v in workorder.variables if v.one_argument_each}
+    separate = {v.name: items.get(v.name, []) for v in workorder.variables if v.one_argument_each}
+    open_texts = {name: text for name, text in texts.items() if name not in secret}
+    environment = substitution.environment({**open_texts, **fixed}, separate)
+    steps = tuple(
+        PlannedStep(
+            task=task,
+            line=line.number,
+            source=line.source,
+            script=line.render(counts),
+            shown=line.display({**open_texts, **fixed}, separate),
+        )
+        for task, lines in (("pre", compiled.pre), ("main", compiled.main), ("post", compiled.post))
+        for line in lines.lines
+    )
+    hidden = {"salt": secrets.token_hex(16), "values": {n: texts[n] for n in sorted(secret)}} if secret else None
+    plan = Plan(
+        steps=steps,
+        environment=environment,
+        target=target_of(workorder.config_center),
+        time_limit=workorder.time_limit,
+        fields=tuple(_field(variable) for variable in workorder.variables),
+        secrets_commitment=commitment(hidden),
+    )
+    return plan, hidden
+
+
+def commitment(hidden: Mapping[str, Any] | None) -> str | None:
+    """Return what the plan says of its secrets: a salted hash, from which they cannot be guessed."""
+    return None if hidden is None else hashlib.sha256(_canonical(hidden)).hexdigest()
+
+
+def target_of(config_center: ConfigCenter | None) -> dict[str, Any]:
+    """Return what a plan keeps of where it runs. Credentials are not part of it: they may be renewed."""
+    if config_center is None:
+        return {"kind": "local"}
+    return {
+        "kind": "ssh",
+        "id": config_center.id,
+        "name": config_center.name,
+        "host": config_center.host,
+        "port": config_center.port,
+        "username": config_center.username,
+        "host_key": config_center.host_key,
+    }
+
+
+def builtin_values(workorder: WorkOrder) -> dict[str, str]:
+    """Return the built-in variables as text: true and false in lower case, numbers as JSON writes them."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in workorder.builtin_variables.items()
+    }
+
+
+def system_values(workorder: WorkOrder, now: dt.datetime, zone: Any) -> dict[str, str]:
+    """Return the system variables for a submission at `now`."""
+    return {
+        "sk__name": workorder.name,
+        "sk__env": workorder.environment.name.lower(),
+        "sk__task_name_created": f"{workorder.name}.{now.astimezone(zone):%Y%m%d.%H%M%S}",
+    }
+
+
+def _field(variable: Variable) -> dict[str, Any]:
+    return {
+        "name": variable.name,
+        "label": variable.title,
+        "secret": variable.secret,
+        "several": variable.takes_several,
+    }
+
+
+def _canonical(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

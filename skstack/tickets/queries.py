@@ -1,0 +1,162 @@
+"""Reads about tickets: who sees which, lists, one with everything about it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import defer, joinedload, selectinload
+
+from skstack.accounts.models import Group, Page, User
+from skstack.catalog.models import Category, Environment, WorkOrder, workorder_submit_groups
+from skstack.errors import NotFound
+from skstack.extensions import db
+from skstack.states import TicketStatus
+from skstack.tickets.models import Ticket
+from skstack.web.pagination import Paged, paged
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list of tickets is narrowed to; everything left empty narrows nothing."""
+
+    environment: str = ""
+    category: str = ""
+    status: str = ""
+    workorder: str = ""
+    submitter: str = ""
+    kind: str = ""
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+    text: str = ""
+
+    def apply(self, statement: sa.Select[tuple[Ticket]]) -> sa.Select[tuple[Ticket]]:
+        for column, wanted in (
+            (Ticket.environment_name, self.environment),
+            (Ticket.category_name, self.category),
+            (Ticket.status, self.status),
+            (Ticket.workorder_name, self.workorder),
+            (Ticket.submitter_name, self.submitter),
+            (Ticket.kind, self.kind),
+        ):
+            if wanted:
+                statement = statement.where(column == wanted)
+        if self.since:
+            statement = statement.where(Ticket.created_at >= self.since)
+        if self.until:
+            statement = statement.where(Ticket.created_at < self.until)
+        if self.text:
+            statement = statement.where(_contains(self.text))
+        return statement
+
+
+def can_see(ticket: Ticket, user: User) -> bool:
+    """Say whether a ticket exists for a user: it is theirs, or they have the audit page."""
+    return bool(ticket.submitter_id == user.id or user.may(Page.AUDIT))
+
+
+def visible(ticket_id: int, user: User) -> Ticket:
+    """Return one ticket. Raises NotFound if there is none, or none for this user."""
+    ticket = db.session.get(Ticket, ticket_id, options=[joinedload(Ticket.submitter)])
+    if ticket is None or not can_see(ticket, user):
+        raise NotFound()
+    return ticket
+
+
+def tickets_of(user: User, filters: Filters, *, after: int | None, limit: int) -> Paged[Ticket]:
+    """Return the user's own tickets, newest first. Needs one statement and one for the runs."""
+    return _list(sa.select(Ticket).where(Ticket.submitter_id == user.id), filters, after, limit)
+
+
+def all_tickets(filters: Filters, *, after: int | None, limit: int) -> Paged[Ticket]:
+    """Return everyone's tickets, newest first, for those with the audit page."""
+    return _list(sa.select(Ticket), filters, after, limit)
+
+
+def unfinished_tickets(user: User, *, limit: int = 20) -> list[Ticket]:
+    """Return what of the user has not ended yet, newest first. Needs one statement."""
+    open_states = [state for state in TicketStatus if not state.is_final]
+    statement = sa.select(Ticket).where(Ticket.submitter_id == user.id, Ticket.status.in_(open_states))
+    return list(db.session.scalars(statement.options(*_light()).order_by(Ticket.id.desc()).limit(limit)))
+
+
+def running_tickets(*, limit: int = 20) -> list[Ticket]:
+    """Return everyone's running tickets, newest first. Needs one statement and one for the runs."""
+    statement = sa.select(Ticket).where(Ticket.status == TicketStatus.RUNNING)
+    return list(db.session.scalars(statement.options(*_light()).order_by(Ticket.id.desc()).limit(limit)))
+
+
+def submittable(user: User, *, environment: str = "", text: str = "") -> list[WorkOrder]:
+    """Return the work orders that a user may submit, by environment and name. Needs one statement."""
+    statement = (
+        sa.select(WorkOrder)
+        .join(WorkOrder.environment)
+        .where(WorkOrder.active, ~WorkOrder.template)
+        .options(joinedload(WorkOrder.environment), joinedload(WorkOrder.category))
+        .order_by(Environment.order, Environment.name, WorkOrder.name)
+    )
+    if not user.superuser:
+        mine = sa.select(workorder_submit_groups.c.workorder_id).where(
+            workorder_submit_groups.c.group_id.in_([group.id for group in user.groups])
+        )
+        statement = statement.where(WorkOrder.id.in_(mine))
+    if environment:
+        statement = statement.where(Environment.name == environment)
+    if text:
+        like = _like(text)
+        statement = statement.where(
+            WorkOrder.name.ilike(like, escape="\\") | WorkOrder.description.ilike(like, escape="\\")
+        )
+    return list(db.session.scalars(statement).unique())
+
+
+def submittable_workorder(workorder_id: int, user: User) -> WorkOrder:
+    """Return one work order that the user may submit. Raises NotFound for any other."""
+    workorder = db.session.get(
+        WorkOrder,
+        workorder_id,
+        options=[
+            joinedload(WorkOrder.environment),
+            joinedload(WorkOrder.category),
+            joinedload(WorkOrder.config_center),
+            joinedload(WorkOrder.variable_group),
+            selectinload(WorkOrder.submit_groups).load_only(Group.id),
+        ],
+    )
+    if workorder is None or not workorder.can_be_submitted_by(user):
+        raise NotFound()
+    return workorder
+
+
+def environments() -> list[Environment]:
+    """Return all environments in the order of their tabs."""
+    return list(db.session.scalars(sa.select(Environment).order_by(Environment.order, Environment.name)))
+
+
+def categories() -> list[Category]:
+    return list(db.session.scalars(sa.select(Category).order_by(Category.name)))
+
+
+def _list(statement: sa.Select[tuple[Ticket]], filters: Filters, after: int | None, limit: int) -> Paged[Ticket]:
+    return paged(filters.apply(statement).options(*_light()), Ticket.id, after=after, limit=limit)
+
+
+def _light() -> tuple[sa.orm.interfaces.ORMOption, ...]:
+    return (defer(Ticket.plan), selectinload(Ticket.runs))
+
+
+def _contains(text: str) -> sa.ColumnElement[bool]:
+    like = _like(text)
+    number = text.removeprefix("#")
+    found = (
+        Ticket.workorder_name.ilike(like, escape="\\")
+        | Ticket.note.ilike(like, escape="\\")
+        | Ticket.submitter_name.ilike(like, escape="\\")
+        | sa.cast(Ticket.values, sa.Text).ilike(like, escape="\\")
+    )
+    return found | (Ticket.id == int(number)) if number.isascii() and number.isdigit() and len(number) < 10 else found
+
+
+def _like(text: str) -> str:
+    return "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
