@@ -113,6 +113,9 @@ def _answer(status: int, message: Message, error: SkstackError | None) -> Respon
     template = "errors/_fragment.html" if is_fragment() else "errors/page.html"
     response = make_response(render_template(template, **context), status)
     response.headers["Cache-Control"] = "no-store"
+    if is_fragment():  # Said beside the page, which keeps what it has; static/js/requests.js knows the exceptions.
+        response.headers["HX-Retarget"] = "#toasts"
+        response.headers["HX-Reswap"] = "beforeend"
     return response
 
 

@@ -16,7 +16,7 @@ from skstack.accounts.models import Page
 from skstack.audit.services import client_address
 from skstack.config import Settings
 from skstack.messages import N_
-from skstack.web import errors, permissions, text
+from skstack.web import errors, links, permissions, text
 
 # No inline script or style, nothing from elsewhere. https://owasp.org/www-project-application-security-verification-standard/ V3.4
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -52,9 +52,10 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(_headers)
     app.context_processor(_context)
     app.jinja_env.filters.update(
-        translate=text.translate, when=text.when, duration=text.duration, size=text.size, iso=_iso
+        translate=text.translate, when=text.when, ago=text.ago, duration=text.duration, size=text.size, iso=_iso
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals["url_with"] = links.url_with
     app.jinja_env.globals["static"] = lambda name: url_for("static", filename=name, v=_version(app.static_folder, name))
     if settings.behind_proxy:
         count = settings.behind_proxy

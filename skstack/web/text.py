@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel.dates import get_timezone
 from flask import current_app, has_request_context, request
-from flask_babel import format_datetime, gettext
+from flask_babel import format_datetime, format_timedelta, gettext
 from flask_login import current_user
 
+from skstack.db import utcnow
 from skstack.messages import Message
 
 LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
@@ -58,6 +59,14 @@ def select_timezone() -> Any:
 def when(moment: dt.datetime | None) -> str:
     """Write a time exactly, in the reader's zone: 2026-11-23 23:10:06."""
     return "" if moment is None else format_datetime(moment, "yyyy-MM-dd HH:mm:ss")
+
+
+def ago(moment: dt.datetime | None) -> str:
+    """Write a time relative to now: "3 minutes ago", "in 2 hours"."""
+    if moment is None:
+        return ""
+    relative: str = format_timedelta(moment - utcnow(), granularity="second", add_direction=True)
+    return relative
 
 
 def duration(seconds: float | None) -> str:

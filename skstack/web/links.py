@@ -1,0 +1,22 @@
+"""Addresses that keep the rest of the present one: tabs, sort links, pages and filters of a list."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import request, url_for
+
+
+def url_with(**changes: Any) -> str:
+    """Return the present page's address with some query parameters changed; None and "" take one out.
+
+    A change of anything else leads back to the first page, since a cursor belongs to one order and filter.
+    """
+    parameters: dict[str, Any] = request.args.to_dict(flat=False)
+    parameters.pop("after", None)
+    parameters.update(changes)
+    kept = {name: value for name, value in parameters.items() if value not in (None, "", [""])}
+    # Not handed to url_for: it would take `_external` and its like from the reader's address.
+    page = url_for(request.endpoint or "", **(request.view_args or {}))
+    return f"{page}?{urlencode(kept, doseq=True)}" if kept else page

@@ -1,0 +1,62 @@
+// Searchable selects. Tom Select is fetched only by pages that have one; until then, and without it, the select is a plain one.
+{
+  const { script, style } = document.currentScript.dataset;
+  const WANTED = "select[data-search-select]:not(.tomselected)";
+  let fetched;
+
+  const fetchTomSelect = () =>
+    (fetched ??= Promise.all([
+      new Promise((resolve, reject) => {
+        const sheet = Object.assign(document.createElement("link"), { rel: "stylesheet", href: style, onload: resolve, onerror: reject });
+        // Before ours, which adapts it.
+        document.querySelector("link[rel=stylesheet]").after(sheet);
+      }),
+      new Promise((resolve, reject) => {
+        document.head.append(Object.assign(document.createElement("script"), { src: script, onload: resolve, onerror: reject }));
+      }),
+    ]));
+
+  const make = (select) => {
+    const wrong = select.getAttribute("aria-invalid") === "true";
+    const wantsFocus = select.hasAttribute("autofocus") || document.activeElement === select;
+    const made = new TomSelect(select, {
+      plugins: select.multiple ? { remove_button: { title: select.dataset.remove } } : { clear_button: { title: select.dataset.remove } },
+      placeholder: select.dataset.placeholder,
+      hidePlaceholder: true,
+      maxOptions: 300,
+      maxItems: select.multiple ? null : 1,
+      allowEmptyOption: false,
+      closeAfterSelect: !select.multiple,
+      render: {
+        no_results: () => Object.assign(document.createElement("div"), { className: "no-results", textContent: select.dataset.none }),
+      },
+    });
+    if (wrong) made.control_input.setAttribute("aria-invalid", "true");
+    const described = select.getAttribute("aria-describedby");
+    if (described) made.control_input.setAttribute("aria-describedby", described);
+    if (wantsFocus) {
+      made.control_input.focus();
+      made.close();
+    }
+  };
+
+  const makeAll = async () => {
+    if (!document.querySelector(WANTED)) return;
+    try {
+      await fetchTomSelect();
+    } catch {
+      return;
+    }
+    for (const select of document.querySelectorAll(WANTED)) make(select);
+  };
+
+  makeAll();
+  document.addEventListener("htmx:after:swap", makeAll);
+  // It listens on the document: what is about to go must let go first.
+  document.addEventListener("htmx:before:swap", (event) => {
+    for (const { target, swapSpec } of event.detail.tasks) {
+      if (!(target instanceof Element) || !/^(inner|outer|delete|textContent)/.test(swapSpec.style)) continue;
+      for (const select of target.querySelectorAll("select.tomselected")) select.tomselect.destroy();
+    }
+  });
+}
