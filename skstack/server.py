@@ -36,7 +36,7 @@ def serve(app: Flask) -> int:
     configure_logging()
     with app.app_context():
         db.engine.dispose()
-    hosting.start_runner_host()  # Before the forks: both use the same one.
+    hosting.runner_host().start()  # Before the forks: both use the same one.
     gc.collect()
     gc.freeze()
     children = _Children({"worker": lambda: worker.run(app), "web": lambda: _web(app)})
@@ -141,5 +141,5 @@ class _Children:
         for pid in self._pids:
             log.error("%s did not end in %s s and is killed", self._pids[pid], STOP_WITHIN)
             os.kill(pid, signal.SIGKILL)
-        hosting.close_runner_host()
+        hosting.close()
         return 0

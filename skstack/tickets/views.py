@@ -13,15 +13,23 @@ from skstack.accounts.models import Page
 from skstack.errors import Invalid, NotFound
 from skstack.messages import N_
 from skstack.runs import services as runs
+from skstack.states import TicketStatus
 from skstack.tickets import forms, queries, services
 from skstack.tickets.actions import actions
 from skstack.tickets.plan import Plan
 from skstack.web.errors import is_fragment
+from skstack.web.links import url_with
 from skstack.web.pagination import asked
 from skstack.web.permissions import permit
 from skstack.web.text import translate
 
 blueprint = Blueprint("tickets", __name__)
+blueprint.add_app_template_filter(TicketStatus, "ticket_status")
+blueprint.add_app_template_filter(lambda name: f"[name='{name}']", "field_selector")
+blueprint.add_app_template_filter(lambda name: f"change from:#slot-{name} delay:150ms", "changes_of")
+blueprint.add_app_template_filter(lambda choices: [(choice.value, choice.label) for choice in choices], "choice_pairs")
+blueprint.add_app_template_global(lambda: [(state, state.label) for state in TicketStatus], "ticket_statuses")
+blueprint.add_app_template_global(lambda name: url_with(environment=name), "tab_url")
 
 
 @blueprint.get("/workorders")
