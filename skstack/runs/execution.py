@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from flask import Flask
 
 from skstack import substitution
-from skstack.catalog.models import ConfigCenter, Login
+from skstack.catalog.models import ConfigCenter
+from skstack.catalog.targets import target_of
 from skstack.config import Settings
 from skstack.db import transaction
 from skstack.extensions import db
 from skstack.hosting import runner_host
 from skstack.messages import Message, N_
 from skstack.runner.client import RunnerProcess, RunnerUnavailable, read_result
-from skstack.runner.protocol import LocalTarget, Plan as RunnerPlan, PlanStep, SshTarget, Target, Task
+from skstack.runner.protocol import Plan as RunnerPlan, PlanStep, Task
 from skstack.runs import services, status
 from skstack.runs.models import TASKS, Run
 from skstack.runs.stopping import Stopping
@@ -134,22 +135,6 @@ def set_current_watcher(watcher: Watcher | None) -> None:
     _current = watcher
 
 
-def runner_target(config_center: ConfigCenter | None) -> Target:
-    """Return where a runner goes, with the credentials it needs."""
-    if config_center is None:
-        return LocalTarget()
-    return SshTarget(
-        host=config_center.host,
-        port=config_center.port,
-        username=config_center.username,
-        host_key=config_center.host_key,
-        password=config_center.password if config_center.login == Login.PASSWORD else None,
-        private_key=config_center.private_key if config_center.login == Login.KEY else None,
-        passphrase=config_center.passphrase if config_center.login == Login.KEY else None,
-        own_keys=config_center.login == Login.AGENT,
-    )
-
-
 def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
     ticket = run.ticket
     plan = plans.Plan.from_json(ticket.plan)
@@ -164,7 +149,7 @@ def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
         ),
         environment=environment,
         base_environment=settings.run_environment,
-        target=runner_target(_checked_center(plan)),
+        target=target_of(_checked_center(plan)),
         time_limit=plan.time_limit,
         grace=settings.stop_grace,
         output_limit=settings.output_limit,

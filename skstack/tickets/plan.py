@@ -9,11 +9,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from skstack import substitution
+from skstack.catalog.compiling import CompiledTasks, builtin_texts, system_texts, zone
 from skstack.catalog.models import ConfigCenter, Variable, WorkOrder
-from skstack.catalog.services import CompiledTasks
 
 VERSION = 1
 
@@ -80,44 +79,49 @@ def digest(stored: Mapping[str, Any]) -> str:
 
 
 def freeze(
-    workorder: WorkOrder, compiled: CompiledTasks, values: Mapping[str, Value], *, now: dt.datetime, zone: ZoneInfo | Any
+    workorder: WorkOrder, compiled: CompiledTasks, values: Mapping[str, Value], *, now: dt.datetime
 ) -> tuple[Plan, dict[str, Any] | None]:
-    """Render the tasks of `workorder` with checked `values`. Returns the plan, and the secrets to be encrypted.
-
-    `zone` is the zone of the time in `sk__task_name_created`.
-    """
-    fixed = {**builtin_values(workorder), **system_values(workorder, now, zone)}
-    items = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
-    texts = {
-        variable.name: substitution.join_items(items.get(variable.name, []), variable.delimiter)
-        for variable in workorder.variables
-    }
-    secret = {variable.name for variable in workorder.variables if variable.secret}
-    counts = {v.name: len(items.get(v.name, [])) for v in workorder.variables if v.one_argument_each}
-    separate = {v.name: items.get(v.name, []) for v in workorder.variables if v.one_argument_each}
-    open_texts = {name: text for name, text in texts.items() if name not in secret}
-    environment = substitution.environment({**open_texts, **fixed}, separate)
+    """Render the tasks of `workorder` with checked `values`. Returns the plan, and the secrets to be encrypted."""
+    variables = workorder.variables
+    fixed = {**builtin_texts(workorder), **system_texts(workorder, now, zone())}
+    given: dict[str, str | Sequence[str]] = {}
+    for variable in variables:
+        value = values[variable.name]
+        given[variable.name] = value if variable.one_argument_each else joined(variable, value)
+    secret = sorted(variable.name for variable in variables if variable.secret)
+    hidden = {"salt": secrets.token_hex(16), "values": {name: given.pop(name) for name in secret}} if secret else None
+    counts = {v.name: len(values[v.name]) for v in variables if v.one_argument_each}
+    shown: dict[str, str | Sequence[str]] = {**given, **fixed}
     steps = tuple(
         PlannedStep(
-            task=task,
+            task=name,
             line=line.number,
             source=line.source,
             script=line.render(counts),
-            shown=line.display({**open_texts, **fixed}, separate),
+            shown=substitution.display(line, shown),
         )
-        for task, lines in (("pre", compiled.pre), ("main", compiled.main), ("post", compiled.post))
-        for line in lines.lines
+        for name, task in (("pre", compiled.pre), ("main", compiled.main), ("post", compiled.post))
+        for line in task.lines
     )
-    hidden = {"salt": secrets.token_hex(16), "values": {n: texts[n] for n in sorted(secret)}} if secret else None
     plan = Plan(
         steps=steps,
-        environment=environment,
+        environment=substitution.environment(shown, {v.name: v.delimiter for v in variables}),
         target=target_of(workorder.config_center),
         time_limit=workorder.time_limit,
-        fields=tuple(_field(variable) for variable in workorder.variables),
+        fields=tuple(_field(variable) for variable in variables),
         secrets_commitment=commitment(hidden),
     )
     return plan, hidden
+
+
+def joined(variable: Variable, value: Value) -> str:
+    """Return one text for what may be several. Checked values join without loss."""
+    if isinstance(value, str):
+        return value
+    text = substitution.join_items(value, variable.delimiter)
+    if not isinstance(text, str):
+        raise ValueError(str(text))
+    return text
 
 
 def commitment(hidden: Mapping[str, Any] | None) -> str | None:
@@ -137,23 +141,6 @@ def target_of(config_center: ConfigCenter | None) -> dict[str, Any]:
         "port": config_center.port,
         "username": config_center.username,
         "host_key": config_center.host_key,
-    }
-
-
-def builtin_values(workorder: WorkOrder) -> dict[str, str]:
-    """Return the built-in variables as text: true and false in lower case, numbers as JSON writes them."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in workorder.builtin_variables.items()
-    }
-
-
-def system_values(workorder: WorkOrder, now: dt.datetime, zone: Any) -> dict[str, str]:
-    """Return the system variables for a submission at `now`."""
-    return {
-        "sk__name": workorder.name,
-        "sk__env": workorder.environment.name.lower(),
-        "sk__task_name_created": f"{workorder.name}.{now.astimezone(zone):%Y%m%d.%H%M%S}",
     }
 
 

@@ -13,14 +13,14 @@ from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
 from skstack.accounts.models import User
+from skstack.catalog.compiling import TasksRefused, compile_workorder
 from skstack.catalog.models import WorkOrder
-from skstack.catalog.services import compile_workorder
 from skstack.db import transaction, utcnow
 from skstack.errors import Conflict, Invalid, NotFound
 from skstack.extensions import db
 from skstack.messages import N_
 from skstack.states import TicketStatus
-from skstack.substitution import TemplateRefused, check_value, normalize
+from skstack.substitution import check_value, normalize
 from skstack.tickets import plan as plans, status, values as checking
 from skstack.tickets.models import Ticket
 from skstack.tickets.starting import start
@@ -36,7 +36,6 @@ def submit(
     values: Mapping[str, Any],
     note: str = "",
     idempotency_key: str | None = None,
-    zone: Any,
 ) -> Ticket:
     """Make a ticket of what was filled in, freeze its plan and start its first task.
 
@@ -52,12 +51,12 @@ def submit(
     version, now = workorder.version, utcnow()
     try:
         compiled = compile_workorder(workorder)
-    except TemplateRefused as err:
+    except TasksRefused as err:
         raise Conflict(
-            N_("This work order cannot run as it is configured: %(why)s Tell an administrator.", why=err.problems[0].message)
+            N_("This work order cannot run as it is configured. Tell an administrator: %(why)s", why=err.message)
         ) from err
     checked = checking.check(workorder, compiled, values)
-    plan, secrets = plans.freeze(workorder, compiled, checked, now=now, zone=zone)
+    plan, secrets = plans.freeze(workorder, compiled, checked, now=now)
     stored = plan.to_json()
     hidden = set(secrets["values"]) if secrets else set()
     ticket = Ticket(

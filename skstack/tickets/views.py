@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, url_for
-from flask_babel import get_timezone
 from flask_login import current_user
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -74,7 +73,6 @@ def submit(workorder_id: int) -> BaseResponse:
             values=form.values,
             note=form.note,
             idempotency_key=form.key,
-            zone=get_timezone(),
         )
     except Invalid as err:
         form.errors = err.errors
