@@ -1,0 +1,134 @@
+"""Databases for tests: each test gets an instance of its own, already migrated.
+
+`app` is an application on SQLite. A test with the marker `both_databases`, or one that asks for `any_app` or
+`database_url`, runs twice: on SQLite and on PostgreSQL. To try other settings, override the fixture
+`settings` with `dataclasses.replace(settings, …)`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import flask_migrate
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+
+from skstack import create_app
+from skstack.config import Settings
+from skstack.extensions import db, queue
+from tests.postgresql import once
+
+BOTH = ("sqlite", "postgresql")
+_numbers = itertools.count(1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    asks = {"any_app", "database_url"} & set(metafunc.fixturenames)
+    marked = metafunc.definition.get_closest_marker("both_databases") is not None
+    if "database" in metafunc.fixturenames and (asks or marked):
+        metafunc.parametrize("database", BOTH, indirect=True, ids=BOTH)
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> str:
+    """Say which database this test runs on: "sqlite" or "postgresql"."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def settings(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """Give the settings of a fresh instance in the test's folder, whose database is migrated and empty."""
+    instance = tmp_path / "instance"
+    shutil.copytree(request.getfixturevalue("migrated_instance"), instance)
+    if database == "sqlite":
+        yield Settings(instance=instance)
+        return
+    server, template = request.getfixturevalue("postgresql_template")
+    (instance / "skstack.db").unlink()
+    name = f"{request.getfixturevalue('worker_id')}_{next(_numbers)}"
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+        yield Settings(instance=instance, database_url=f"{server}/{name}")
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    """Give an application; push its context yourself, requests of `client` have their own."""
+    app = create_app(settings)
+    app.testing = True
+    yield app
+    _close(app)
+
+
+@pytest.fixture
+def any_app(app: Flask) -> Flask:
+    """Give an application, once on SQLite and once on PostgreSQL."""
+    return app
+
+
+@pytest.fixture
+def context(app: Flask) -> Iterator[Flask]:
+    """Give the application within its context, for tests of services and queries that make no request."""
+    with app.app_context():
+        yield app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def command(app: Flask) -> FlaskCliRunner:
+    """Give what runs `flask …` commands in this process."""
+    return app.test_cli_runner()
+
+
+@pytest.fixture
+def database_url(settings: Settings) -> str:
+    """Give the address of a migrated, empty database, once on SQLite and once on PostgreSQL."""
+    return settings.url
+
+
+@pytest.fixture(scope="session")
+def migrated_instance(shared_folder: Path) -> Path:
+    """Give an instance folder to copy: made once per test session by the real migrations."""
+    instance = shared_folder / "instance"
+    with once(shared_folder, "instance") as first:
+        if first:
+            _migrate(Settings(instance=instance))
+    return instance
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(
+    shared_folder: Path, postgresql_server: str, migrated_instance: Path
+) -> tuple[str, str]:
+    """Give the server and the name of a migrated database to clone."""
+    name = "migrated"
+    with once(shared_folder, "postgresql-template") as first:
+        if first:
+            with psycopg.connect(f"{postgresql_server}/postgres", autocommit=True) as connection:
+                connection.execute(f"create database {name}")
+            _migrate(Settings(instance=migrated_instance, database_url=f"{postgresql_server}/{name}"))
+    return postgresql_server, name
+
+
+def _migrate(settings: Settings) -> None:
+    app = create_app(settings)
+    with app.app_context():
+        flask_migrate.upgrade()
+    _close(app)
+
+
+def _close(app: Flask) -> None:
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+    queue.storage.close()
