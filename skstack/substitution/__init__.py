@@ -5,9 +5,10 @@ cannot be compiled safely is refused with its place and the safe way to write it
 but the standard library and `skstack.messages`.
 """
 
+from skstack.substitution.display import display
 from skstack.substitution.problems import Problem, TemplateRefused
 from skstack.substitution.remote import REMOTE_COMMAND, remote_script
-from skstack.substitution.task import Line, Task, compile_task, display, placeholders
+from skstack.substitution.task import Line, Task, compile_task, placeholders
 from skstack.substitution.values import (
     MAX_TOTAL_BYTES,
     MAX_VALUE_BYTES,

@@ -15,7 +15,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 def remote_script(line: str, environment: Mapping[str, str]) -> str:
     """Return what `REMOTE_COMMAND` reads: the environment's exports, then the line, run once.
 
-    `line` is a rendered line of a compiled task. Raises ValueError for a name that is none and for a value with NUL.
+    `line` is a rendered line of a compiled task. Raises ValueError for a name that is none and for a
+    value with NUL.
     """
     exports = []
     for name, value in environment.items():

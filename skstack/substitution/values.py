@@ -49,7 +49,7 @@ def choices_are_strict(choices: Iterable[str], delimiter: str | None = None) -> 
     """
     listed = list(choices)
     if delimiter is not None:
-        # The empty choices are left out: nothing but a strict text on both sides keeps `a,` from ending in a comma.
+        # An empty choice at either end would leave the joined text with a delimiter there.
         return all(listed) and is_strict("a" + delimiter + "a") and all(map(is_strict, listed))
     return all(map(is_strict, listed))
 
@@ -66,7 +66,7 @@ def check_value(value: str, *, multiline: bool = False) -> Message | None:
     found = _CONTROL.search(value)
     if found:
         return N_(
-            "The character number %(position)d cannot be seen (a control character, code %(code)s). Remove it.",
+            "Character %(position)d is a control character (%(code)s), which nobody can see. Remove it.",
             position=found.start() + 1,
             code=f"U+{ord(found.group()):04X}",
         )
@@ -144,7 +144,7 @@ def environment(
             pairs = {PREFIX + name: (delimiters or {}).get(name, ",").join(value)}
             pairs |= {f"{PREFIX}{name}_{index}": item for index, item in enumerate(value)}
         if clash := pairs.keys() & made.keys():
-            raise ValueError(f"two variables claim {sorted(clash)[0]}")
+            raise ValueError(f"two variables claim {min(clash)}")
         made |= pairs
     for name, text in made.items():
         if "\0" in text or _SURROGATE.search(text):

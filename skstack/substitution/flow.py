@@ -1,0 +1,231 @@
+"""Follow free values through one line: which of its names and texts they can reach.
+
+The order of commands does not matter here: what is assigned anywhere counts everywhere, so loops and
+functions need no special care. Where it cannot be told, a value is taken to arrive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from skstack.substitution.syntax import (
+    Arithmetic,
+    Assignment,
+    Compound,
+    Parameter,
+    Part,
+    Pipeline,
+    Simple,
+    Slot,
+    Substitution,
+    Text,
+    Word,
+    literal,
+    walk,
+)
+from skstack.substitution.values import PREFIX, Variable
+
+Origins = frozenset[str]
+
+NOTHING: Origins = frozenset()
+
+_POSITIONAL = re.compile(r"[@*]|[1-9][0-9]*\Z")
+_ASSIGNING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=")
+_COUNTED = re.compile(r"(.+)_[0-9]+\Z")
+# The shell itself fills these from what went through a command.
+_AMBIENT = frozenset({"_", "REPLY", "MAPFILE", "BASH_REMATCH", "BASH_ARGV", "BASH_ARGV0", "OPTARG", "COPROC"})
+_READING = frozenset({"read", "mapfile", "readarray", "getopts"})
+
+
+class Flow:
+    """What free values reach in the commands of a line.
+
+    `outer` is the flow around them, where the commands are those of a program text within a line:
+    `arguments` are the values among its arguments, `extra` those that it can read.
+    """
+
+    def __init__(
+        self,
+        commands: list[Pipeline],
+        variables: Mapping[str, Variable],
+        *,
+        outer: Flow | None = None,
+        arguments: Origins = NOTHING,
+        extra: Origins = NOTHING,
+    ) -> None:
+        self.variables = variables
+        self.names: dict[str, Origins] = dict(outer.names) if outer else {}
+        self.positional = arguments
+        self.split: set[str] = set(outer.split) if outer else set()  # names that hold a part of a value
+        self.arrays: set[str] = set()
+        self.typed = False  # something here is declared as a number, an array or a reference
+        self.constants: dict[str, str] = {}
+        self._nodes = list(walk(commands))
+        self.all: Origins = arguments.union(extra, *map(self._direct, self._nodes))
+        if outer:
+            self.all |= frozenset().union(
+                *(self.names.get(node.name, NOTHING) for node in self._nodes if isinstance(node, Parameter))
+            )
+        self._find_declared()
+        self._find_constants()
+        before = None
+        while before != (before := (dict(self.names), self.positional, len(self.split))):
+            self._spread()
+
+    # Questions.
+
+    def reaching(self, node: object) -> Origins:
+        """Return the free variables whose values are in this node, or can be."""
+        if isinstance(node, Slot):
+            return self._direct(node)
+        if isinstance(node, Parameter):
+            return self._parameter(node)
+        if isinstance(node, Substitution):
+            return NOTHING if _is_count(node) else self._union(list(walk(node.body)))
+        if isinstance(node, Word):
+            return self._union(node.parts)
+        if isinstance(node, Arithmetic):
+            return self._union(node.parts)
+        return self._union(list(walk(node))) if isinstance(node, list) else self._union(list(walk(node))[1:])
+
+    def is_split(self, part: object) -> bool:
+        """Tell whether this is only a part of a value, which may start with a dash though the value does not."""
+        return isinstance(part, Parameter) and part.name in self.split and bool(self._parameter(part))
+
+    def text(self, word: Word) -> str | None:
+        """Return the word's text where it is certain: literal, or a name that has one constant value."""
+        texts = []
+        for part in word.parts:
+            if isinstance(part, Text):
+                texts.append(part.text)
+            elif isinstance(part, Parameter) and not part.operator and part.name in self.constants:
+                texts.append(self.constants[part.name])
+            else:
+                return None
+        return "".join(texts)
+
+    # How values spread.
+
+    def _union(self, nodes: list[object] | list[Part]) -> Origins:
+        found: set[str] = set()
+        for node in nodes:
+            if isinstance(node, Slot | Parameter | Substitution | Word | Arithmetic):
+                found |= self.reaching(node)
+        return frozenset(found)
+
+    def _direct(self, node: object) -> Origins:
+        name = ""
+        if isinstance(node, Slot):
+            name = node.name
+        elif isinstance(node, Parameter) and node.name.startswith(PREFIX):
+            name = node.name.removeprefix(PREFIX)
+            counted = _COUNTED.match(name)
+            if name not in self.variables and counted:
+                name = counted.group(1)
+        variable = self.variables.get(name)
+        return frozenset({name}) if variable and not variable.strict else NOTHING
+
+    def _parameter(self, node: Parameter) -> Origins:
+        found = self._direct(node) | self.names.get(node.name, NOTHING)
+        if node.indirect or node.name in _AMBIENT:
+            found |= self.all
+        if _POSITIONAL.match(node.name):
+            found |= self.positional
+        if node.length:
+            return NOTHING
+        return found | self._union(node.operand)
+
+    def _spread(self) -> None:
+        for node in self._nodes:
+            if isinstance(node, Assignment):
+                self._assign(node.name, self.reaching(node.value) | self._union(list(node.elements or [])))
+                if any(self._splits(element) for element in node.elements or []):
+                    self.split.add(node.name)
+            elif isinstance(node, Parameter) and node.operator in ("=", ":="):
+                self._assign(node.name, self._union(node.operand))
+            elif isinstance(node, Compound):
+                self._spread_compound(node)
+            elif isinstance(node, Simple) and node.words:
+                self._spread_simple(node)
+
+    def _spread_compound(self, node: Compound) -> None:
+        if node.kind in ("for", "select"):
+            words = node.words
+            self._assign(node.name, self.positional if words is None else self._union(list(words)))
+            if words and any(self._splits(word) for word in words):
+                self.split.add(node.name)
+        elif node.kind == "coproc":
+            self._assign(node.name, self.all)
+        elif node.kind == "function":
+            # Who calls it with what is not followed.
+            self.positional |= self.all
+
+    def _spread_simple(self, node: Simple) -> None:
+        name = literal(node.words[0])
+        arguments = node.words[1:]
+        if name == "set":
+            self.positional |= self._union(list(arguments))
+        for index, word in enumerate(node.words):
+            text = literal(word)
+            if text in _READING:
+                for target in node.words[index + 1 :]:
+                    self._assign(literal(target) or "", self.all)
+                    self.split.add(literal(target) or "")
+            elif text == "printf" and [literal(each) for each in node.words[index + 1 : index + 2]] == ["-v"]:
+                for target in node.words[index + 2 : index + 3]:
+                    self._assign((literal(target) or "").split("[")[0], self._union(list(arguments)))
+            first = word.parts[0] if word.parts else None
+            found = _ASSIGNING.match(first.text) if isinstance(first, Text) else None
+            if found:
+                self._assign(found.group(1), self.reaching(word))
+
+    def _splits(self, word: Word) -> bool:
+        return any(
+            isinstance(part, Parameter | Substitution)
+            and (not part.quoted or self.is_split(part))
+            and bool(self.reaching(part))
+            for part in word.parts
+        )
+
+    def _assign(self, name: str, origins: Origins) -> None:
+        if name and origins:
+            self.names[name] = self.names.get(name, NOTHING) | origins
+            self.constants.pop(name, None)
+
+    # What is known beforehand.
+
+    def _find_declared(self) -> None:
+        for node in self._nodes:
+            if isinstance(node, Assignment) and (node.elements is not None or node.subscript is not None):
+                self.arrays.add(node.name)
+            if isinstance(node, Simple):
+                texts = [literal(word) for word in node.words]
+                if {"declare", "typeset", "local", "export", "readonly"} & {*texts}:
+                    self.typed |= any(
+                        text is None or re.match(r"[-+].*[aAin]", text) is not None for text in texts[1:]
+                    )
+
+    def _find_constants(self) -> None:
+        several: set[str] = set()
+        for node in self._nodes:
+            if isinstance(node, Assignment):
+                value = literal(node.value)
+                if node.name in self.constants or value is None or node.elements is not None:
+                    several.add(node.name)
+                self.constants[node.name] = value or ""
+            elif isinstance(node, Compound):
+                several.add(node.name)
+        for name in several:
+            self.constants.pop(name, None)
+
+
+def _is_count(node: Substitution) -> bool:
+    """Tell whether a substitution gives nothing but a number, whatever went into it: `… | wc -l`."""
+    if len(node.body) != 1 or not node.body[0].commands:
+        return False
+    last = node.body[0].commands[-1]
+    if not isinstance(last, Simple) or last.assignments or last.redirects:
+        return False
+    texts = [literal(word) for word in last.words]
+    return len(texts) == 2 and texts[0] == "wc" and texts[1] in ("-l", "-c", "-m", "-w")
