@@ -36,6 +36,10 @@ class DoorbellStorage(BaseStorage):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, create_tables=False, **kwargs)
+        self.begin()
+
+    def begin(self) -> None:
+        """Get ready to listen: after `stop`, and in a process that was forked, which must not share a pipe."""
         self._turn = threading.Lock()
         self._stopping = threading.Event()
         self._stopped = Pipe()

@@ -115,6 +115,7 @@ class Consumer(HueyConsumer):
         A second signal ends the wait for running tasks. Returns whether every task has returned; if not,
         leave by `os._exit` after flushing, since a thread that still runs cannot be ended otherwise.
         """
+        self.huey.storage.begin()
         self.start()
         try:
             while not self._pipe.wait(self._health_check_interval):

@@ -22,7 +22,7 @@ import pytest
 from huey.api import Task
 from huey.storage import SqliteStorage
 
-from skstack.doorbell import LOOK_AGAIN, SqliteDoorbellStorage
+from skstack.doorbell import LOOK_AGAIN, Pipe, SqliteDoorbellStorage
 from skstack.queue import Queue, consumer
 from tests.programs import queue_worker
 
@@ -222,7 +222,7 @@ def test_a_message_wakes_one_thread_only(queue: Queue) -> None:
     take = queue.storage._take
     queue.storage._take = lambda: looks.append(threading.current_thread().name) or take()
     running = consumer(queue, 16)
-    thread = threading.Thread(target=running.run)
+    thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     try:
         eventually(lambda: bool(looks))
@@ -284,6 +284,25 @@ def test_each_message_is_taken_once(queue: Queue, worker: Callable[..., Worker])
 
 
 # --- stops and crashes
+
+
+def test_a_queue_that_was_stopped_can_be_worked_on_again(queue: Queue) -> None:
+    looks: list[float] = []
+    take = queue.storage._take
+    queue.storage._take = lambda: looks.append(time.monotonic()) or take()
+    for _ in range(2):
+        looks.clear()
+        running = consumer(queue, 2)
+        thread = threading.Thread(target=running.run, daemon=True)
+        thread.start()
+        queue_worker.mark("one")
+        eventually(lambda: stored(queue) == [])
+        time.sleep(0.3)
+        # One that still saw the stop would look again and again.
+        assert 1 <= len(looks) <= 6
+        running.stop()
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_messages_outlive_every_process(queue: Queue, worker: Callable[..., Worker]) -> None:
@@ -387,6 +406,19 @@ def test_many_rings_for_nothing_cost_one_look(storage: SqliteDoorbellStorage) ->
     before = time.monotonic()
     storage._listen()
     assert time.monotonic() - before > 0.9 * LOOK_AGAIN
+
+
+def test_whoever_takes_one_of_several_messages_rings_for_the_rest(storage: SqliteDoorbellStorage) -> None:
+    for message in (b"a", b"b"):
+        storage.enqueue(message)
+    storage._listen()
+    bell = Pipe()
+    assert not bell.wait(0, storage._open_bell())
+    storage._take()
+    assert bell.wait(0, storage._open_bell())
+    storage._listen()
+    storage._take()
+    assert not bell.wait(0, storage._open_bell())
 
 
 def test_a_plain_file_in_place_of_the_fifo_is_replaced(
