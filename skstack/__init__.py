@@ -40,7 +40,9 @@ def _configure(app: Flask, settings: Settings) -> None:
         SKSTACK=settings,
         SECRET_KEY=crypto.load_session_key(settings.instance),
         SQLALCHEMY_DATABASE_URI=settings.url,
-        SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.url, settings.database_timeout, settings.web_threads),
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options(
+            settings.url, settings.database_timeout, settings.web_threads
+        ),
         MAX_CONTENT_LENGTH=settings.max_request,
         MAX_FORM_MEMORY_SIZE=settings.max_request,
         SESSION_COOKIE_NAME="skstack",
@@ -79,7 +81,8 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
 
 def _register_features(app: Flask, settings: Settings) -> None:
     from skstack import api, cli
-    from skstack.accounts import sessions, views as accounts
+    from skstack.accounts import sessions
+    from skstack.accounts import views as accounts
     from skstack.audit import views as audit
     from skstack.catalog import views as catalog
     from skstack.dashboard import views as dashboard

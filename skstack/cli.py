@@ -13,7 +13,8 @@ from flask.cli import with_appcontext
 from flask_migrate import upgrade
 from sqlalchemy.exc import SQLAlchemyError
 
-from skstack import demo as demos, server
+from skstack import demo as demos
+from skstack import server
 from skstack.accounts import cli as accounts
 from skstack.accounts.services import create_first_admin
 from skstack.catalog import cli as catalog
@@ -80,7 +81,9 @@ def worker() -> None:
 
 
 @click.command()
-@click.option("--if-empty", is_flag=True, help="Do nothing, and say nothing, if anything is configured already.")
+@click.option(
+    "--if-empty", is_flag=True, help="Do nothing, and say nothing, if anything is configured already."
+)
 @with_appcontext
 @fails_in_one_line
 def demo(if_empty: bool) -> None:

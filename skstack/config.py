@@ -25,7 +25,11 @@ class ConfigError(Exception):
 
 def _setting(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None) -> Any:
     metadata = {"help": help, "at_least": at_least, "at_most": at_most}
-    return field(default_factory=default, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
+    return (
+        field(default_factory=default, metadata=metadata)
+        if default is dict
+        else field(default=default, metadata=metadata)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,18 @@ class Settings:
     instance: Path = _setting(ROOT / "instance", "folder that everything is written under")
     database_url: str = _setting("", "database; empty: SQLite in the instance folder")
     bind: str = _setting("127.0.0.1:8000", "address and port of the web server")
-    public_url: str = _setting("", "address that people use, for links in messages; empty: from the bind address")
-    behind_proxy: int = _setting(0, "number of reverse proxies whose X-Forwarded-* headers are believed", at_least=0, at_most=5)
+    public_url: str = _setting(
+        "", "address that people use, for links in messages; empty: from the bind address"
+    )
+    behind_proxy: int = _setting(
+        0, "number of reverse proxies whose X-Forwarded-* headers are believed", at_least=0, at_most=5
+    )
     secure_cookies: bool = _setting(False, "send cookies over HTTPS only; switch on behind TLS")
     workers: int = _setting(16, "runs at the same time per worker", at_least=1, at_most=512)
     web_threads: int = _setting(128, "threads of the web server", at_least=4, at_most=1024)
-    log_waiters: int = _setting(0, "requests that may wait for output at a time; 0: the threads less 28", at_least=0, at_most=1024)
+    log_waiters: int = _setting(
+        0, "requests that may wait for output at a time; 0: the threads less 28", at_least=0, at_most=1024
+    )
     timezone: str = _setting("", "time zone of pages for people who chose none; empty: the host's")
     language: str = _setting("", "language for people whose browser asks for none that we have; empty: en")
     session_lifetime: int = _setting(12 * 3600, "seconds after which an unused session ends", at_least=60)
@@ -48,24 +58,44 @@ class Settings:
     login_attempts: int = _setting(10, "failed sign-ins per account before a pause", at_least=1)
     login_attempts_address: int = _setting(100, "failed sign-ins per address before a pause", at_least=1)
     login_pause: int = _setting(900, "seconds over which failed sign-ins are counted", at_least=1)
-    script_timeout: float = _setting(10.0, "seconds that a variable's script may take", at_least=0.1, at_most=60)
-    script_output_limit: int = _setting(1 << 20, "bytes of a variable script's output that are read", at_least=1024)
+    script_timeout: float = _setting(
+        10.0, "seconds that a variable's script may take", at_least=0.1, at_most=60
+    )
+    script_output_limit: int = _setting(
+        1 << 20, "bytes of a variable script's output that are read", at_least=1024
+    )
     script_choices_limit: int = _setting(5000, "choices that a script may offer", at_least=1)
-    connect_timeout: float = _setting(10.0, "seconds to reach and sign in to a config center", at_least=0.5, at_most=120)
+    connect_timeout: float = _setting(
+        10.0, "seconds to reach and sign in to a config center", at_least=0.5, at_most=120
+    )
     keepalive: float = _setting(15.0, "seconds between signs of life on an SSH connection", at_least=1)
     stop_grace: float = _setting(10.0, "seconds between TERM and KILL", at_least=0.1, at_most=600)
     output_limit: int = _setting(256 << 20, "bytes of output kept per run", at_least=4096)
-    lease: float = _setting(15.0, "seconds without a sign of life after which a worker counts as lost", at_least=1)
-    sweep: float = _setting(3.0, "seconds between two looks for runs that nobody rang for", at_least=0.2, at_most=60)
-    database_timeout: float = _setting(10.0, "seconds to wait for a locked database before answering 503", at_least=0.1, at_most=120)
-    run_environment: Mapping[str, str] = _setting(dict, "further environment variables for local runs: a table, or NAME=VALUE lines")
-    working_directory: str = _setting("", "folder local runs start in; empty: the home folder of skstack's user")
+    lease: float = _setting(
+        15.0, "seconds without a sign of life after which a worker counts as lost", at_least=1
+    )
+    sweep: float = _setting(
+        3.0, "seconds between two looks for runs that nobody rang for", at_least=0.2, at_most=60
+    )
+    database_timeout: float = _setting(
+        10.0, "seconds to wait for a locked database before answering 503", at_least=0.1, at_most=120
+    )
+    run_environment: Mapping[str, str] = _setting(
+        dict, "further environment variables for local runs: a table, or NAME=VALUE lines"
+    )
+    working_directory: str = _setting(
+        "", "folder local runs start in; empty: the home folder of skstack's user"
+    )
     max_request: int = _setting(4 << 20, "bytes that a request may have", at_least=1 << 16)
 
     @property
     def url(self) -> str:
         """Return the SQLAlchemy URL of the database."""
-        return normalized_url(self.database_url) if self.database_url else f"sqlite:///{self.instance / 'skstack.db'}"
+        return (
+            normalized_url(self.database_url)
+            if self.database_url
+            else f"sqlite:///{self.instance / 'skstack.db'}"
+        )
 
     @property
     def is_postgresql(self) -> bool:
@@ -127,7 +157,7 @@ def _parse(setting: Any, given: Any, where: str) -> Any:
         return _parse_environment(given, where)
     if kind is bool:
         return _parse_bool(given, where)
-    if isinstance(given, bool) or (kind is str) != isinstance(given, str) and not isinstance(given, str):
+    if isinstance(given, bool) or ((kind is str) != isinstance(given, str) and not isinstance(given, str)):
         raise ConfigError(f"{where} is {given!r}, which is not {_kind_name(kind)}")
     try:
         value = kind(given)
@@ -147,7 +177,16 @@ def _kind_name(kind: type) -> str:
 def _parse_bool(given: Any, where: str) -> bool:
     if isinstance(given, bool):
         return given
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     try:
         return words[str(given).strip().lower()]
     except KeyError as err:
@@ -161,11 +200,14 @@ def _parse_environment(given: Any, where: str) -> dict[str, str]:
             raise ConfigError(f"{where} must have lines of the form NAME=VALUE")
         given = {name.strip(): value for name, _, value in pairs}
     if not isinstance(given, dict) or not all(
-        re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and isinstance(value, str) for name, value in given.items()
+        re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and isinstance(value, str)
+        for name, value in given.items()
     ):
         raise ConfigError(f"{where} must be a table of names and texts")
     if reserved := sorted(name for name in given if name.startswith("WO_")):
-        raise ConfigError(f"{where} may not set {', '.join(reserved)}: names that begin with WO_ carry a ticket's values")
+        raise ConfigError(
+            f"{where} may not set {', '.join(reserved)}: names that begin with WO_ carry a ticket's values"
+        )
     return dict(given)
 
 
@@ -175,7 +217,9 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"SKSTACK_BIND is {settings.bind!r}; it must be HOST:PORT, such as 127.0.0.1:8000")
     if not settings.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         scheme = settings.url.partition(":")[0]
-        raise ConfigError(f"SKSTACK_DATABASE_URL begins with {scheme}; it must begin with sqlite:/// or postgresql://")
+        raise ConfigError(
+            f"SKSTACK_DATABASE_URL begins with {scheme}; it must begin with sqlite:/// or postgresql://"
+        )
     if settings.timezone:
         _check_timezone(settings.timezone)
     if settings.language not in ("", "en", "zh_CN"):

@@ -15,10 +15,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.fernet import MultiFernet
 from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm.util import identity_key
 
 from skstack.errors import Unavailable
 from skstack.extensions import Model, db
@@ -73,7 +75,7 @@ def compare_and_set(
 
     Further columns are set with it. The row's object in the session is refreshed, so that nobody reads the old state.
     """
-    model: type[Any] = column.class_
+    model: Any = column.class_
     allowed = expected if isinstance(expected, (tuple, list, set, frozenset)) else (expected,)
     statement = (
         sa.update(model)
@@ -82,7 +84,7 @@ def compare_and_set(
         .execution_options(synchronize_session=False)
     )
     done = bool(db.session.execute(statement).rowcount)  # type: ignore[attr-defined]  # a CursorResult, for an UPDATE
-    loaded = db.session.identity_map.get(sa.orm.identity_key(model, row_id))
+    loaded = db.session.identity_map.get(identity_key(model, row_id))
     if loaded is not None:
         db.session.refresh(loaded)
     return done
@@ -131,14 +133,19 @@ class Encrypted(sa.types.TypeDecorator[Any]):
 JsonColumn = sa.JSON().with_variant(JSONB(), "postgresql")
 
 
-def cipher() -> Any:
+def cipher() -> MultiFernet:
     """Return the cipher of the running application."""
-    return current_app.extensions["skstack.cipher"]
+    found: MultiFernet = current_app.extensions["skstack.cipher"]
+    return found
 
 
 def engine_options(url: str, timeout: float, threads: int) -> dict[str, Any]:
     """Return how SQLAlchemy connects: enough connections for every thread, a bounded wait for a lock."""
-    options: dict[str, Any] = {"pool_size": min(threads, 16), "max_overflow": threads, "pool_timeout": timeout}
+    options: dict[str, Any] = {
+        "pool_size": min(threads, 16),
+        "max_overflow": threads,
+        "pool_timeout": timeout,
+    }
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": timeout, "check_same_thread": False}
     else:

@@ -52,9 +52,13 @@ def make_repository(path: Path) -> None:
     _git(making, "init", "--quiet", "--bare", "--initial-branch=main")
     parent = ""
     for number, (subject, body) in enumerate(_SITE, start=1):
-        files = {"index.html": f"<!doctype html><title>Site</title>{body}\n", "VERSION": f"1.{number} ({subject})\n"}
+        files = {
+            "index.html": f"<!doctype html><title>Site</title>{body}\n",
+            "VERSION": f"1.{number} ({subject})\n",
+        }
         entries = "".join(
-            f"100644 blob {_git(making, 'hash-object', '-w', '--stdin', text=text)}\t{name}\n" for name, text in files.items()
+            f"100644 blob {_git(making, 'hash-object', '-w', '--stdin', text=text)}\t{name}\n"
+            for name, text in files.items()
         )
         tree = _git(making, "mktree", text=entries)
         parent = _git(making, "commit-tree", tree, *(("-p", parent) if parent else ()), "-m", subject)
@@ -71,7 +75,7 @@ def _git(repository: Path, *arguments: str, text: str = "") -> str:
         "GIT_CONFIG_NOSYSTEM": "1",
         **{f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in identity.items()},
     }
-    done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
+    done = subprocess.run(
         ["git", *arguments], input=text, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()

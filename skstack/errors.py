@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 
 
 class SkstackError(Exception):
@@ -21,6 +21,12 @@ class SkstackError(Exception):
         super().__init__(str(message))
         self.message = message
         self.details = details
+
+
+class Unreadable(SkstackError):
+    """A request is not even in the form in which its content could be checked."""
+
+    status = 400
 
 
 class NotSignedIn(SkstackError):

@@ -26,7 +26,9 @@ RESTART_AFTER = 1.0
 
 def configure_logging() -> None:
     """Write what happens to standard error, one line each. Libraries speak only of what needs attention."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     for name in ("huey", "paramiko", "fabric", "alembic", "granian.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 
 
 class TicketStatus(StrEnum):

@@ -18,9 +18,10 @@ from skstack.config import Settings
 from skstack.db import transaction
 from skstack.extensions import db
 from skstack.hosting import runner_host
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 from skstack.runner.client import RunnerProcess, RunnerUnavailable, read_result
-from skstack.runner.protocol import Plan as RunnerPlan, PlanStep, Task
+from skstack.runner.protocol import Plan as RunnerPlan
+from skstack.runner.protocol import PlanStep, Task
 from skstack.runs import services, status
 from skstack.runs.models import TASKS, Run
 from skstack.runs.stopping import Stopping
@@ -115,7 +116,9 @@ class Watcher:
             self._resume(run, fence)
             return
         services.refuse(
-            run.id, fence=fence, reason=N_("No runner could be started: %(error)s. Nothing was run.", error=str(err))
+            run.id,
+            fence=fence,
+            reason=N_("No runner could be started: %(error)s. Nothing was run.", error=str(err)),
         )
 
 
@@ -165,7 +168,9 @@ def _checked_secrets(ticket: Ticket, plan: plans.Plan) -> dict[str, str]:
     hidden = ticket.secrets
     if plans.digest(ticket.plan) != ticket.plan_digest or plans.commitment(hidden) != plan.secrets_commitment:
         raise PlanRefused(
-            N_("The stored plan is not the one that was submitted. Nothing was run; revoke the ticket and submit it again.")
+            N_(
+                "The stored plan is not the one that was submitted. Nothing was run; revoke the ticket and submit it again."
+            )
         )
     return substitution.environment(hidden["values"]) if hidden else {}
 
@@ -176,14 +181,17 @@ def _checked_center(plan: plans.Plan) -> ConfigCenter | None:
     center = db.session.get(ConfigCenter, plan.target["id"])
     if center is None:
         raise PlanRefused(
-            N_("Config center %(name)s no longer exists. Nothing was run; submit the work order again.", name=plan.target["name"])
+            N_(
+                "Config center %(name)s no longer exists. Nothing was run; submit the work order again.",
+                name=plan.target["name"],
+            )
         )
     now = plans.target_of(center)
     changed = [key for key in ("host", "port", "username", "host_key") if now[key] != plan.target[key]]
     if changed:
         raise PlanRefused(
             N_(
-                "Config center %(name)s was changed since the submission (%(what)s). Nothing was run; submit the work order again.",
+                "Config center %(name)s was changed since the submission (%(what)s). Nothing was run; submit it again.",
                 name=center.name,
                 what=", ".join(changed),
             )

@@ -32,7 +32,9 @@ class Worker(Model):
     boot_id: Mapped[str] = mapped_column(sa.String(64))
     beat: Mapped[int] = mapped_column(default=0)
     started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
-    seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)  # For people; decisions use `beat`.
+    seen_at: Mapped[dt.datetime] = mapped_column(
+        UtcDateTime, default=utcnow
+    )  # For people; decisions use `beat`.
     stopped_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
@@ -56,7 +58,9 @@ class Run(Model):
     exit_code: Mapped[int | None]
     fence: Mapped[int] = mapped_column(default=0)
     worker_id: Mapped[int | None] = mapped_column(sa.ForeignKey("workers.id"), index=True)
-    start_before: Mapped[float | None]  # By the worker's CLOCK_BOOTTIME: after it, nothing may begin any more.
+    start_before: Mapped[
+        float | None
+    ]  # By the worker's CLOCK_BOOTTIME: after it, nothing may begin any more.
     queued_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     started_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)

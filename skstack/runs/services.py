@@ -13,7 +13,7 @@ from skstack.audit.services import Action, record
 from skstack.db import after_commit, transaction, utcnow
 from skstack.errors import Conflict, NotAllowed
 from skstack.extensions import db, queue
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 from skstack.runner.client import RunnerProcess
 from skstack.runner.protocol import Outcome, Result
 from skstack.runs import status
@@ -49,9 +49,16 @@ def stop(ticket: Ticket, *, actor: User) -> None:
         run = _active_run(ticket)
         if run is None:
             db.session.refresh(ticket)
-            raise Conflict(N_("Ticket %(id)s does not run: it is %(status)s.", id=ticket.id, status=ticket.state.label))
+            raise Conflict(
+                N_("Ticket %(id)s does not run: it is %(status)s.", id=ticket.id, status=ticket.state.label)
+            )
         record(
-            Action.STOP_ASKED, actor=actor, object_type="run", object_id=run.id, object_name=run.task, ticket=ticket.id
+            Action.STOP_ASKED,
+            actor=actor,
+            object_type="run",
+            object_id=run.id,
+            object_name=run.task,
+            ticket=ticket.id,
         )
         reason = N_("Stopped by %(user)s.", user=actor.username)
         if run.run_state is RunState.QUEUED and status.finish(

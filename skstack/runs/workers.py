@@ -35,7 +35,9 @@ def register() -> Worker:
     """Add the row of this process. Its id stands in every run that it claims."""
     pid = os.getpid()
     with transaction():
-        worker = Worker(host=socket.gethostname(), pid=pid, process_start=_process_start(pid) or 0, boot_id=_boot_id())
+        worker = Worker(
+            host=socket.gethostname(), pid=pid, process_start=_process_start(pid) or 0, boot_id=_boot_id()
+        )
         db.session.add(worker)
         db.session.flush()
     return worker
@@ -158,7 +160,10 @@ def forgotten_runs(older_than: float) -> list[int]:
 
 def _update(worker_id: int, **values: object) -> None:
     db.session.execute(
-        sa.update(Worker).where(Worker.id == worker_id).values(**values).execution_options(synchronize_session=False)
+        sa.update(Worker)
+        .where(Worker.id == worker_id)
+        .values(**values)
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -174,4 +179,3 @@ def _process_start(pid: int) -> int | None:
 
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-

@@ -13,7 +13,7 @@ from flask_babel import get_timezone
 
 from skstack.catalog import choices
 from skstack.catalog.models import Source, Variable, WorkOrder
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 from skstack.states import TicketStatus
 from skstack.tickets.models import Ticket
 from skstack.tickets.queries import Filters
@@ -23,7 +23,7 @@ PREFIX = "v-"
 
 @dataclass(slots=True)
 class Field:
-    """One field as the page shows it. `loads` says that a fragment fetches the choices, again when one of `depends_on` changes."""
+    """One field as the page shows it. `loads`: a fragment fetches the choices, again when one of `depends_on` changes."""
 
     variable: Variable
     value: str | list[str]
@@ -69,7 +69,12 @@ class SubmitForm:
         failed = set(request.form.getlist("failed"))
         form = cls(
             workorder,
-            {name: value for v in workorder.variables if (value := _sent(v)) is not None for name in [v.name]},
+            {
+                name: value
+                for v in workorder.variables
+                if (value := _sent(v)) is not None
+                for name in [v.name]
+            },
             request.form.get("note", ""),
             request.form.get("idempotency_key") or secrets.token_urlsafe(18),
         )
@@ -90,7 +95,9 @@ class SubmitForm:
         if variable.source == Source.LIST:
             shown.choices = [choices.Choice(choice, choice) for choice in variable.choices]
         elif variable.source == Source.SCRIPT:
-            shown.depends_on = [PREFIX + name for name in choices.depends_on(variable, workorder=self.workorder)]
+            shown.depends_on = [
+                PREFIX + name for name in choices.depends_on(variable, workorder=self.workorder)
+            ]
             shown.loads = not self.errors
             if self.errors:
                 load(shown, self.workorder, self.values)
@@ -108,7 +115,9 @@ def fragment_field(workorder: WorkOrder, variable: Variable) -> tuple[Field, dic
     """Return the field that a fragment asks for, with the values of those it depends on, from the address."""
     by_name = {other.name: other for other in workorder.variables}
     names = choices.depends_on(variable, workorder=workorder)
-    values = {name: _value(by_name[name], request.args.getlist(PREFIX + name)) for name in names if name in by_name}
+    values = {
+        name: _value(by_name[name], request.args.getlist(PREFIX + name)) for name in names if name in by_name
+    }
     value = _value(variable, request.args.getlist(PREFIX + variable.name) or request.args.getlist("value"))
     return Field(variable, value, depends_on=[PREFIX + name for name in names]), values
 

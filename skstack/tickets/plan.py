@@ -89,7 +89,11 @@ def freeze(
         value = values[variable.name]
         given[variable.name] = value if variable.one_argument_each else joined(variable, value)
     secret = sorted(variable.name for variable in variables if variable.secret)
-    hidden = {"salt": secrets.token_hex(16), "values": {name: given.pop(name) for name in secret}} if secret else None
+    hidden = (
+        {"salt": secrets.token_hex(16), "values": {name: given.pop(name) for name in secret}}
+        if secret
+        else None
+    )
     counts = {v.name: len(values[v.name]) for v in variables if v.one_argument_each}
     shown: dict[str, str | Sequence[str]] = {**given, **fixed}
     steps = tuple(

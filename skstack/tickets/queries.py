@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import defer, joinedload, selectinload
@@ -31,7 +32,7 @@ class Filters:
     until: dt.datetime | None = None
     text: str = ""
 
-    def apply(self, statement: sa.Select[tuple[Ticket]]) -> sa.Select[tuple[Ticket]]:
+    def apply(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         for column, wanted in (
             (Ticket.environment_name, self.environment),
             (Ticket.category_name, self.category),
@@ -60,18 +61,23 @@ def visible(ticket_id: int, user: User) -> Ticket:
     """Return one ticket. Raises NotFound if there is none, or none for this user."""
     ticket = db.session.get(Ticket, ticket_id, options=[joinedload(Ticket.submitter)])
     if ticket is None or not can_see(ticket, user):
-        raise NotFound()
+        raise NotFound
     return ticket
 
 
-def tickets_of(user: User, filters: Filters, *, after: int | None, limit: int) -> Paged[Ticket]:
-    """Return the user's own tickets, newest first. Needs one statement and one for the runs."""
-    return _list(sa.select(Ticket).where(Ticket.submitter_id == user.id), filters, after, limit)
+def tickets_of(
+    user: User, filters: Filters, *, after: int | None, limit: int, whole: bool = False
+) -> Paged[Ticket]:
+    """Return the user's own tickets, newest first. Needs one statement and one for the runs.
+
+    `whole` ones come with their plan, and with the work orders and groups that say what may be done: one more.
+    """
+    return _list(sa.select(Ticket).where(Ticket.submitter_id == user.id), filters, after, limit, whole)
 
 
-def all_tickets(filters: Filters, *, after: int | None, limit: int) -> Paged[Ticket]:
-    """Return everyone's tickets, newest first, for those with the audit page."""
-    return _list(sa.select(Ticket), filters, after, limit)
+def all_tickets(filters: Filters, *, after: int | None, limit: int, whole: bool = False) -> Paged[Ticket]:
+    """Return everyone's tickets, newest first, for those with the audit page. Statements as for `tickets_of`."""
+    return _list(sa.select(Ticket), filters, after, limit, whole)
 
 
 def unfinished_tickets(user: User, *, limit: int = 20) -> list[Ticket]:
@@ -89,12 +95,27 @@ def running_tickets(*, limit: int = 20) -> list[Ticket]:
 
 def submittable(user: User, *, environment: str = "", text: str = "") -> list[WorkOrder]:
     """Return the work orders that a user may submit, by environment and name. Needs one statement."""
+    statement = _submittable(user, environment, text)
+    return list(
+        db.session.scalars(statement.order_by(Environment.order, Environment.name, WorkOrder.name)).unique()
+    )
+
+
+def submittable_page(
+    user: User, *, environment: str = "", text: str = "", after: int | None, limit: int
+) -> tuple[list[WorkOrder], int | None]:
+    """Return work orders that a user may submit by id, and the id to go on after. Needs one statement."""
+    statement = _submittable(user, environment, text).where(WorkOrder.id > (after or 0))
+    found = db.session.scalars(statement.order_by(WorkOrder.id).limit(limit + 1)).unique().all()
+    return list(found[:limit]), found[limit - 1].id if len(found) > limit else None
+
+
+def _submittable(user: User, environment: str, text: str) -> sa.Select[tuple[WorkOrder]]:
     statement = (
         sa.select(WorkOrder)
         .join(WorkOrder.environment)
         .where(WorkOrder.active, ~WorkOrder.template)
         .options(joinedload(WorkOrder.environment), joinedload(WorkOrder.category))
-        .order_by(Environment.order, Environment.name, WorkOrder.name)
     )
     if not user.superuser:
         mine = sa.select(workorder_submit_groups.c.workorder_id).where(
@@ -108,7 +129,7 @@ def submittable(user: User, *, environment: str = "", text: str = "") -> list[Wo
         statement = statement.where(
             WorkOrder.name.ilike(like, escape="\\") | WorkOrder.description.ilike(like, escape="\\")
         )
-    return list(db.session.scalars(statement).unique())
+    return statement
 
 
 def submittable_workorder(workorder_id: int, user: User) -> WorkOrder:
@@ -125,7 +146,7 @@ def submittable_workorder(workorder_id: int, user: User) -> WorkOrder:
         ],
     )
     if workorder is None or not workorder.can_be_submitted_by(user):
-        raise NotFound()
+        raise NotFound
     return workorder
 
 
@@ -138,8 +159,16 @@ def categories() -> list[Category]:
     return list(db.session.scalars(sa.select(Category).order_by(Category.name)))
 
 
-def _list(statement: sa.Select[tuple[Ticket]], filters: Filters, after: int | None, limit: int) -> Paged[Ticket]:
-    return paged(filters.apply(statement).options(*_light()), Ticket.id, after=after, limit=limit)
+def _list(
+    statement: sa.Select[Any], filters: Filters, after: int | None, limit: int, whole: bool
+) -> Paged[Ticket]:
+    options = _whole() if whole else _light()
+    return paged(filters.apply(statement).options(*options), Ticket.id, after=after, limit=limit)
+
+
+def _whole() -> tuple[sa.orm.interfaces.ORMOption, ...]:
+    groups = joinedload(Ticket.workorder).selectinload(WorkOrder.submit_groups).load_only(Group.id)
+    return (groups, selectinload(Ticket.runs))
 
 
 def _light() -> tuple[sa.orm.interfaces.ORMOption, ...]:
@@ -155,7 +184,11 @@ def _contains(text: str) -> sa.ColumnElement[bool]:
         | Ticket.submitter_name.ilike(like, escape="\\")
         | sa.cast(Ticket.values, sa.Text).ilike(like, escape="\\")
     )
-    return found | (Ticket.id == int(number)) if number.isascii() and number.isdigit() and len(number) < 10 else found
+    return (
+        found | (Ticket.id == int(number))
+        if number.isascii() and number.isdigit() and len(number) < 10
+        else found
+    )
 
 
 def _like(text: str) -> str:

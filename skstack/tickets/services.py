@@ -21,7 +21,9 @@ from skstack.extensions import db
 from skstack.messages import N_
 from skstack.states import TicketStatus
 from skstack.substitution import check_value, normalize
-from skstack.tickets import plan as plans, status, values as checking
+from skstack.tickets import plan as plans
+from skstack.tickets import status
+from skstack.tickets import values as checking
 from skstack.tickets.models import Ticket
 from skstack.tickets.starting import start
 
@@ -44,7 +46,7 @@ def submit(
     for a work order that was edited meanwhile, or if the actor has one running and may have only one.
     """
     if not workorder.can_be_submitted_by(actor):
-        raise NotFound()
+        raise NotFound
     request_digest = _request_digest(workorder, values, note)
     if idempotency_key is not None and (made := _made_before(actor, idempotency_key, request_digest)):
         return made
@@ -53,7 +55,10 @@ def submit(
         compiled = compile_workorder(workorder)
     except TasksRefused as err:
         raise Conflict(
-            N_("This work order cannot run as it is configured. Tell an administrator: %(why)s", why=err.message)
+            N_(
+                "This work order cannot run as it is configured. Tell an administrator: %(why)s",
+                why=err.message,
+            )
         ) from err
     checked = checking.check(workorder, compiled, values)
     plan, secrets = plans.freeze(workorder, compiled, checked, now=now)
@@ -101,13 +106,22 @@ def _request_digest(workorder: WorkOrder, values: Mapping[str, Any], note: str) 
 
 def _made_before(actor: User, key: str, request_digest: str) -> Ticket | None:
     if not 0 < len(key) <= KEY_LENGTH or not key.isprintable():
-        raise Invalid({"idempotency_key": [N_("An idempotency key has 1 to %(most)s printable characters.", most=KEY_LENGTH)]})
+        raise Invalid(
+            {
+                "idempotency_key": [
+                    N_("An idempotency key has 1 to %(most)s printable characters.", most=KEY_LENGTH)
+                ]
+            }
+        )
     made = db.session.scalars(
         sa.select(Ticket).where(Ticket.submitter_id == actor.id, Ticket.idempotency_key == key)
     ).first()
     if made is not None and made.request_digest != request_digest:
         raise Conflict(
-            N_("This idempotency key was used for ticket %(id)s, with other content. Use a new one.", id=made.id),
+            N_(
+                "This idempotency key was used for ticket %(id)s, with other content. Use a new one.",
+                id=made.id,
+            ),
             ticket=made.id,
         )
     return made
@@ -140,6 +154,10 @@ def _check_unchanged(workorder: WorkOrder, version: int, actor: User) -> None:
     ).first()
     if running is not None:
         raise Conflict(
-            N_("You may have one ticket of %(name)s at a time, and ticket %(id)s has not ended.", name=workorder.name, id=running),
+            N_(
+                "You may have one ticket of %(name)s at a time, and ticket %(id)s has not ended.",
+                name=workorder.name,
+                id=running,
+            ),
             ticket=running,
         )

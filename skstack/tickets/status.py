@@ -7,7 +7,7 @@ from skstack.audit.services import Action, record
 from skstack.db import compare_and_set, utcnow
 from skstack.errors import Conflict
 from skstack.extensions import db
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 from skstack.states import TicketStatus
 from skstack.tickets.models import Ticket, TicketChange
 
@@ -33,18 +33,26 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User) -> None:
     )
 
 
-def become(ticket: Ticket, to: TicketStatus, *, actor: User | None = None, reason: Message | None = None) -> None:
+def become(
+    ticket: Ticket, to: TicketStatus, *, actor: User | None = None, reason: Message | None = None
+) -> None:
     """Change the status, with its row in the history and its audit event.
 
     Raises Conflict if the ticket is not where this change can be made from, or somebody changed it meanwhile.
     """
     before = ticket.state
     ended = {"finished_at": utcnow()} if to.is_final else {}
-    if not before.may_become(to) or not compare_and_set(Ticket.status, ticket.id, expected=before, to=to, **ended):
-        raise Conflict(N_("Ticket %(id)s is %(status)s now.", id=ticket.id, status=ticket.state.label), ticket=ticket.id)
+    if not before.may_become(to) or not compare_and_set(
+        Ticket.status, ticket.id, expected=before, to=to, **ended
+    ):
+        raise Conflict(
+            N_("Ticket %(id)s is %(status)s now.", id=ticket.id, status=ticket.state.label), ticket=ticket.id
+        )
     stored = reason.to_json() if reason else None
     db.session.add(
-        TicketChange(ticket_id=ticket.id, before=before, after=to, actor_id=actor.id if actor else None, reason=stored)
+        TicketChange(
+            ticket_id=ticket.id, before=before, after=to, actor_id=actor.id if actor else None, reason=stored
+        )
     )
     record(
         Action.STATUS_CHANGED,

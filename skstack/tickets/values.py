@@ -9,12 +9,13 @@ from typing import Any
 from flask import Flask, current_app
 
 from skstack import substitution
-from skstack.catalog import choices, values as rules
+from skstack.catalog import choices
+from skstack.catalog import values as rules
 from skstack.catalog.compiling import CompiledTasks
 from skstack.catalog.models import Source, Variable, WorkOrder
 from skstack.errors import Invalid
 from skstack.extensions import db
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 
 Value = str | list[str]
 
@@ -45,6 +46,12 @@ def check(workorder: WorkOrder, compiled: CompiledTasks, given: Mapping[str, Any
     if errors:
         raise Invalid(errors)
     return values
+
+
+def offers(workorder: WorkOrder, values: Mapping[str, Value]) -> dict[str, choices.Offered]:
+    """Return what each field with choices offers now, by name, where `values` are filled in. Runs its scripts."""
+    asked = [variable for variable in workorder.variables if variable.source != Source.INPUT]
+    return dict(zip((variable.name for variable in asked), _offers(workorder, asked, values), strict=True))
 
 
 def _shaped(variable: Variable, given: Any) -> Value | None:

@@ -26,7 +26,9 @@ blueprint = Blueprint("tickets", __name__)
 blueprint.add_app_template_filter(TicketStatus, "ticket_status")
 blueprint.add_app_template_filter(lambda name: f"[name='{name}']", "field_selector")
 blueprint.add_app_template_filter(lambda name: f"change from:#slot-{name} delay:150ms", "changes_of")
-blueprint.add_app_template_filter(lambda choices: [(choice.value, choice.label) for choice in choices], "choice_pairs")
+blueprint.add_app_template_filter(
+    lambda choices: [(choice.value, choice.label) for choice in choices], "choice_pairs"
+)
 blueprint.add_app_template_global(lambda: [(state, state.label) for state in TicketStatus], "ticket_statuses")
 blueprint.add_app_template_global(lambda name: url_with(environment=name), "tab_url")
 
@@ -53,7 +55,7 @@ def submit_form(workorder_id: int) -> str:
     again = request.args.get("ticket", type=int)
     earlier = queries.visible(again, current_user) if again else None
     if earlier is not None and earlier.workorder_id != workorder.id:
-        raise NotFound()
+        raise NotFound
     form = forms.SubmitForm.first(workorder, earlier)
     return render_template("tickets/submit.html", workorder=workorder, form=form)
 
@@ -93,7 +95,7 @@ def field(workorder_id: int, name: str) -> str:
     workorder = queries.submittable_workorder(workorder_id, current_user)
     variable = next((one for one in workorder.variables if one.name == name and one.source == "script"), None)
     if variable is None:
-        raise NotFound()
+        raise NotFound
     shown, values = forms.fragment_field(workorder, variable)
     forms.load(shown, workorder, values)
     return render_template("tickets/_field.html", workorder=workorder, field=shown)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from skstack.errors import Conflict, Invalid, NotSignedIn, SkstackError, TooManyRequests, Unavailable
 from skstack.extensions import db
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 from skstack.web.text import translate
 
 _TITLES = {
@@ -28,7 +39,9 @@ _TITLES = {
     500: N_("Something went wrong in skstack"),
     503: N_("Not available right now"),
 }
-_INTERNAL = N_("The error was written to the log. Nothing was changed halfway. Try again, or tell an administrator.")
+_INTERNAL = N_(
+    "The error was written to the log. Nothing was changed halfway. Try again, or tell an administrator."
+)
 
 
 def init_app(app: Flask) -> None:
@@ -51,7 +64,15 @@ def is_fragment() -> bool:
     return request.headers.get("HX-Request") == "true" and request.headers.get("HX-Boosted") != "true"
 
 
+def _is_page_load() -> bool:
+    """Say whether the request only asks for a page, so that nothing is lost by leading elsewhere first."""
+    return request.method in ("GET", "HEAD") and not is_api() and not is_fragment()
+
+
 def _domain(error: SkstackError) -> Response:
+    if isinstance(error, NotSignedIn) and _is_page_load():
+        here = request.full_path.rstrip("?")
+        return make_response(redirect(url_for("accounts.sign_in", next=None if here == "/" else here), 303))
     if error.status >= 500 and not isinstance(error, Unavailable):
         current_app.logger.error("%s", error, exc_info=error)
     response = _answer(error.status, error.message, error)
@@ -81,7 +102,9 @@ def _http(error: HTTPException) -> Response | HTTPException:
 def _database(error: Exception) -> Response:
     current_app.logger.error("database: %s", error)
     db.session.rollback()
-    response = _answer(503, N_("The database does not answer. Nothing was changed. Try again in a moment."), None)
+    response = _answer(
+        503, N_("The database does not answer. Nothing was changed. Try again in a moment."), None
+    )
     response.headers["Retry-After"] = "5"
     return response
 
@@ -89,7 +112,7 @@ def _database(error: Exception) -> Response:
 def _unexpected(error: Exception) -> Response:
     if current_app.config.get("PROPAGATE_EXCEPTIONS") or current_app.testing:
         raise error
-    current_app.logger.exception("unexpected error at %s %s", request.method, request.path)
+    current_app.logger.error("unexpected error at %s %s", request.method, request.path, exc_info=error)
     db.session.rollback()
     return _answer(500, _INTERNAL, None)
 
@@ -113,7 +136,9 @@ def _answer(status: int, message: Message, error: SkstackError | None) -> Respon
     template = "errors/_fragment.html" if is_fragment() else "errors/page.html"
     response = make_response(render_template(template, **context), status)
     response.headers["Cache-Control"] = "no-store"
-    if is_fragment():  # Said beside the page, which keeps what it has; static/js/requests.js knows the exceptions.
+    if (
+        is_fragment()
+    ):  # Said beside the page, which keeps what it has; static/js/requests.js knows the exceptions.
         response.headers["HX-Retarget"] = "#toasts"
         response.headers["HX-Reswap"] = "beforeend"
     return response

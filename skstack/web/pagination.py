@@ -26,7 +26,9 @@ class Paged(Generic[Row]):
     newer: bool
 
 
-def paged(statement: sa.Select[Any], key: Any, *, after: int | None = None, limit: int = DEFAULT) -> Paged[Any]:
+def paged(
+    statement: sa.Select[Any], key: Any, *, after: int | None = None, limit: int = DEFAULT
+) -> Paged[Any]:
     """Run `statement` newest first by the integer `key`, from below `after`. Needs one statement."""
     if after is not None:
         statement = statement.where(key < after)

@@ -19,6 +19,7 @@ from flask_login import current_user
 from skstack.accounts.models import Page
 from skstack.errors import NotAllowed, NotFound, NotSignedIn
 from skstack.messages import N_
+from skstack.web.errors import is_api
 
 
 class Permission(StrEnum):
@@ -28,6 +29,9 @@ class Permission(StrEnum):
     SIGNED_IN = "signed in"
     SUPERUSER = "superuser"
 
+
+_SIGN_IN = N_("Sign in to go on.")
+_NO_TOKEN = N_("Send a token: the header Authorization, with Bearer and the token.")
 
 View = TypeVar("View", bound=Callable[..., Any])
 _ATTRIBUTE = "skstack_permission"
@@ -62,11 +66,11 @@ def check_route() -> None:
     permission = declared(current_app, request.endpoint, request.method)
     if permission is None:
         current_app.logger.error("route %s declares no permission and is not served", request.endpoint)
-        raise NotFound()
+        raise NotFound
     if permission == (Permission.ANYONE,):
         return
     if not current_user.is_authenticated:
-        raise NotSignedIn(N_("Sign in to go on."))
+        raise NotSignedIn(_NO_TOKEN if is_api() else _SIGN_IN)
     if not _holds(permission):
         raise NotAllowed(N_("Your roles do not include this page. Ask an administrator for it."))
 

@@ -58,7 +58,7 @@ def select_timezone() -> Any:
 
 def when(moment: dt.datetime | None) -> str:
     """Write a time exactly, in the reader's zone: 2026-11-23 23:10:06."""
-    return "" if moment is None else format_datetime(moment, "yyyy-MM-dd HH:mm:ss")
+    return "" if moment is None else str(format_datetime(moment, "yyyy-MM-dd HH:mm:ss"))
 
 
 def ago(moment: dt.datetime | None) -> str:
@@ -74,13 +74,13 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 10:
-        return gettext("%(n)s s", n=f"{seconds:.1f}")
+        return str(gettext("%(n)s s", n=f"{seconds:.1f}"))
     whole = round(seconds)
     if whole < 60:
-        return gettext("%(n)s s", n=whole)
+        return str(gettext("%(n)s s", n=whole))
     if whole < 3600:
-        return gettext("%(minutes)s min %(seconds)s s", minutes=whole // 60, seconds=f"{whole % 60:02d}")
-    return gettext("%(hours)s h %(minutes)s min", hours=whole // 3600, minutes=f"{whole % 3600 // 60:02d}")
+        return str(gettext("%(minutes)s min %(seconds)s s", minutes=whole // 60, seconds=f"{whole % 60:02d}"))
+    return str(gettext("%(hours)s h %(minutes)s min", hours=whole // 3600, minutes=f"{whole % 3600 // 60:02d}"))
 
 
 def size(count: int | None) -> str:

@@ -1,0 +1,205 @@
+"""Work orders and tickets over JSON: the same services as the pages."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from flask import Response, jsonify, request, url_for
+from flask_babel import get_timezone
+from flask_login import current_user
+
+from skstack.accounts.models import Page
+from skstack.catalog.models import WorkOrder
+from skstack.catalog.values import items_of
+from skstack.errors import Invalid, NotAllowed
+from skstack.extensions import db
+from skstack.messages import N_, Message
+from skstack.runs import services as runs
+from skstack.tickets import queries, services, values as checking
+from skstack.tickets.documents import detail_document, ticket_document, workorder_document
+from skstack.tickets.schemas import TicketQuery, WorkOrderQuery
+from skstack.web.permissions import permit
+from skstack.web.rest import Blueprint, Number, cursor, json_object, listed
+
+blueprint = Blueprint("tickets-api", __name__, url_prefix="/api/v1", description="Submit work orders, and see what became of them.")
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": services.KEY_LENGTH},
+    "description": "Any text of your own. The same key with the same content gives the ticket that was made first.",
+}
+_SUBMISSION = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}}
+_LATER: dict[str, tuple[Any, type | tuple[type, ...], Message]] = {
+    "scheduled_at": (None, (), N_("This work order does not take a planned time.")),
+    "background": (False, bool, N_("This work order does not run in the background.")),
+    "auto_run": (False, bool, N_("This work order does not run by itself.")),
+}
+
+
+@blueprint.route("/workorders")
+@blueprint.arguments(WorkOrderQuery, location="query")
+@blueprint.alt_response(200, schema="WorkOrderList", description="By id.", success=True)
+@permit(Page.SUBMIT)
+def list_workorders(query: dict[str, Any]) -> Response:
+    """List the work orders that the caller may submit"""
+    page, following = queries.submittable_page(
+        current_user,
+        environment=query["environment"],
+        text=query["q"].strip(),
+        after=cursor(query["after"]),
+        limit=query["limit"],
+    )
+    return listed(map(workorder_document, page), following)
+
+
+@blueprint.route("/workorders/<int:workorder_id>")
+@blueprint.alt_response(200, schema="WorkOrderDetail", success=True)
+@permit(Page.SUBMIT)
+def show_workorder(workorder_id: int) -> Response:
+    """Show a work order with its fields and what they offer now
+
+    Choices that depend on other fields are those for the defaults, or for the values given as query parameters:
+    `?Branch=main`. A script that fails gives its field an `error`, and the other fields are answered all the same.
+    """
+    workorder = queries.submittable_workorder(workorder_id, current_user)
+    return jsonify(detail_document(workorder, checking.offers(workorder, _filled_in(workorder))))
+
+
+@blueprint.route("/workorders/<int:workorder_id>/tickets", methods=["POST"])
+@blueprint.doc(parameters=[_IDEMPOTENCY_KEY], requestBody=_SUBMISSION)
+@blueprint.alt_response(
+    201,
+    schema="Ticket",
+    success=True,
+    headers={"Location": {"schema": {"type": "string"}, "description": "Address of the ticket."}},
+)
+@permit(Page.SUBMIT)
+def submit(workorder_id: int) -> Response:
+    """Submit a work order; its first task is queued at once"""
+    workorder = queries.submittable_workorder(workorder_id, current_user)
+    body = json_object(("values", "note", *_LATER))
+    values = _read_submission(body)
+    ticket = services.submit(
+        actor=current_user,
+        workorder=workorder,
+        values=values,
+        note=body.get("note", ""),
+        idempotency_key=request.headers.get("Idempotency-Key"),
+        zone=get_timezone(),
+    )
+    response = jsonify(ticket_document(ticket, current_user))
+    response.status_code = 201
+    response.headers["Location"] = url_for("tickets-api.show_ticket", ticket_id=ticket.id)
+    return response
+
+
+@blueprint.route("/tickets")
+@blueprint.arguments(TicketQuery, location="query")
+@blueprint.alt_response(200, schema="TicketList", description="Newest first.", success=True)
+@permit(Page.SUBMIT, Page.EXECUTE, Page.APPROVE, Page.AUDIT)
+def list_tickets(query: dict[str, Any]) -> Response:
+    """List the caller's own tickets, those that wait for the caller's approval, or everyone's"""
+    filters = queries.Filters(
+        environment=query["environment"],
+        category=query["category"],
+        status=query["status"],
+        workorder=query["workorder"],
+        submitter=query["submitter"],
+        kind=query["kind"],
+        since=_moment("from", query["since"]),
+        until=_moment("to", query["until"], day_after=True),
+        text=query["q"].strip(),
+    )
+    asked = {"after": cursor(query["after"]), "limit": query["limit"], "whole": True}
+    if query["scope"] == "approvals":
+        return listed((), None)
+    if query["scope"] == "all":
+        if not current_user.may(Page.AUDIT):
+            raise NotAllowed(N_("Everyone's tickets are for those with the audit page."))
+        page = queries.all_tickets(filters, **asked)
+    else:
+        page = queries.tickets_of(current_user, filters, **asked)
+    return listed((ticket_document(ticket, current_user) for ticket in page.items), page.next)
+
+
+@blueprint.route("/tickets/<int:ticket_id>")
+@blueprint.alt_response(200, schema="Ticket", success=True)
+@permit(Page.SUBMIT, Page.EXECUTE, Page.APPROVE, Page.AUDIT)
+def show_ticket(ticket_id: int) -> Response:
+    """Show a ticket with everything about it"""
+    return jsonify(ticket_document(queries.visible(ticket_id, current_user), current_user))
+
+
+@blueprint.route("/tickets/<int:ticket_id>/stop", methods=["POST"])
+@blueprint.alt_response(200, schema="Ticket", success=True)
+@permit(Page.SUBMIT, Page.EXECUTE)
+def stop(ticket_id: int) -> Response:
+    """Stop what runs of a ticket
+
+    At once if no worker took it yet. Else the command is told to end, and killed if it does not; the ticket
+    that is answered may still say that it runs.
+    """
+    ticket = queries.visible(ticket_id, current_user)
+    runs.stop(ticket, actor=current_user)
+    db.session.expire(ticket)
+    return jsonify(ticket_document(ticket, current_user))
+
+
+def _filled_in(workorder: WorkOrder) -> dict[str, checking.Value]:
+    """Return what the choices are to be offered for: the values in the address, else the defaults."""
+    values: dict[str, checking.Value] = {}
+    for variable in workorder.variables:
+        given = request.args.getlist(variable.name) or items_of(variable, variable.default)
+        values[variable.name] = given if variable.takes_several else (given or [""])[0]
+    return values
+
+
+def _read_submission(body: dict[str, Any]) -> dict[str, checking.Value | None]:
+    """Return the values of a submission as text. Raises Invalid for everything that has the wrong type or comes later."""
+    errors: dict[str, list[Message]] = {}
+    for name, (neutral, kind, message) in _LATER.items():
+        given = body.get(name, neutral)
+        if given is not neutral:
+            errors[name] = [message if not kind or isinstance(given, kind) else N_("This must be true or false.")]
+    note, given_values = body.get("note", ""), body.get("values", {})
+    if type(note) is not str:
+        errors["note"] = [N_("This must be text.")]
+    values: dict[str, checking.Value | None] = {}
+    if not isinstance(given_values, dict):
+        errors["values"] = [N_("This must be an object: each field's name with its value.")]
+        given_values = {}
+    for name, given in given_values.items():
+        try:
+            values[name] = _as_text(given)
+        except TypeError:
+            errors[name] = [N_("This must be text, or a list of texts.")]
+    if errors:
+        raise Invalid(errors)
+    return values
+
+
+def _as_text(given: Any) -> checking.Value | None:
+    if given is None:
+        return None
+    if isinstance(given, list) and all(isinstance(item, str) for item in given):
+        return [str(item) for item in given]
+    if isinstance(given, (str, Number)):
+        return str(given)
+    raise TypeError
+
+
+def _moment(name: str, given: str, *, day_after: bool = False) -> dt.datetime | None:
+    """Read a time, or the beginning of a day in UTC; with `day_after` its end. A space is a + that was not quoted."""
+    if not given:
+        return None
+    try:
+        if len(given) == len("2026-01-31"):
+            day = dt.date.fromisoformat(given) + dt.timedelta(days=int(day_after))
+            return dt.datetime.combine(day, dt.time(), dt.UTC)
+        moment = dt.datetime.fromisoformat(given.replace(" ", "+"))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError) as err:
+        raise Invalid({name: [N_("This must be a day, or a time as in RFC 3339, such as 2026-01-31T08:00:00Z.")]}) from err

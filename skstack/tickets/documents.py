@@ -1,0 +1,101 @@
+"""Tickets and work orders as the JSON API answers them: plain objects, as interfaces and OpenAPI document say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from skstack.accounts.models import User
+from skstack.catalog import choices
+from skstack.catalog.models import Source, Variable, WorkOrder
+from skstack.catalog.values import items_of
+from skstack.tickets.actions import actions
+from skstack.tickets.models import Ticket
+from skstack.tickets.plan import Plan
+from skstack.web.rest import message_text, rfc3339
+
+
+def ticket_document(ticket: Ticket, user: User) -> dict[str, Any]:
+    """Return one ticket as `user` sees it. Loads nothing that the query or the submission has loaded."""
+    plan = Plan.from_json(ticket.plan)
+    target = plan.target_name
+    return {
+        "id": ticket.id,
+        "workorder": {"id": ticket.workorder_id, "name": ticket.workorder_name},
+        "environment": ticket.environment_name,
+        "category": ticket.category_name or None,
+        "submitter": ticket.submitter_name,
+        "kind": ticket.kind,
+        "status": ticket.status,
+        "status_code": ticket.state.code,
+        "job_status": ticket.job_status,
+        "values": ticket.values,
+        "note": ticket.note,
+        "scheduled_at": rfc3339(ticket.scheduled_at),
+        "auto_run": ticket.auto_run,
+        "created_at": rfc3339(ticket.created_at),
+        "finished_at": rfc3339(ticket.finished_at),
+        "decisions": [],
+        "waiting_for": None,
+        "plan": [{"task": step.task, "line": step.shown, "target": target} for step in plan.steps],
+        "runs": [
+            {
+                "id": run.id,
+                "task": run.task,
+                "state": run.state,
+                "exit_code": run.exit_code,
+                "queued_at": rfc3339(run.queued_at),
+                "started_at": rfc3339(run.started_at),
+                "finished_at": rfc3339(run.finished_at),
+            }
+            for run in ticket.runs
+        ],
+        "actions": actions(ticket, user),
+    }
+
+
+def workorder_document(workorder: WorkOrder) -> dict[str, Any]:
+    """Return one work order as lists show it."""
+    return {
+        "id": workorder.id,
+        "name": workorder.name,
+        "description": workorder.description,
+        "environment": workorder.environment.name,
+        "category": workorder.category.name if workorder.category else None,
+    }
+
+
+def detail_document(workorder: WorkOrder, offers: Mapping[str, choices.Offered]) -> dict[str, Any]:
+    """Return one work order with the fields of its form; `offers` has what choice fields offer now, by name."""
+    names = {variable.name: choices.depends_on(variable, workorder=workorder) for variable in workorder.variables}
+    return {
+        **workorder_document(workorder),
+        "fields": [
+            _field(variable, names[variable.name], offers.get(variable.name)) for variable in workorder.variables
+        ],
+    }
+
+
+def _field(variable: Variable, depends_on: list[str], offered: choices.Offered | None) -> dict[str, Any]:
+    typed = variable.source == Source.INPUT
+    default = items_of(variable, variable.default) if variable.takes_several else variable.default
+    return {
+        "name": variable.name,
+        "label": variable.title,
+        "help": variable.help,
+        "source": variable.source,
+        "widget": variable.widget,
+        "required": variable.required,
+        "secret": variable.secret,
+        "several": variable.takes_several,
+        "default": default,
+        "min_length": variable.min_length if typed else None,
+        "max_length": variable.max_length if typed else None,
+        "pattern": (variable.pattern or None) if typed else None,
+        "pattern_message": (variable.pattern_message or None) if typed else None,
+        "depends_on": depends_on,
+        "choices": None
+        if offered is None
+        else [{"value": choice.value, "label": choice.label} for choice in offered.choices],
+        "error": message_text(offered.error) if offered else None,
+    }
