@@ -110,7 +110,7 @@ def submittable_page(
     return list(found[:limit]), found[limit - 1].id if len(found) > limit else None
 
 
-def _submittable(user: User, environment: str, text: str) -> sa.Select[tuple[WorkOrder]]:
+def _submittable(user: User, environment: str, text: str) -> sa.Select[Any]:
     statement = (
         sa.select(WorkOrder)
         .join(WorkOrder.environment)
