@@ -56,8 +56,8 @@ class LocalTarget:
 class SshTarget:
     """A host reached over SSH: by password, by private key, or by the worker's own agent and keys.
 
-    `host_key` is the accepted key as it stands in a known_hosts file (`ssh-ed25519 AAAA…`); nothing else is trusted.
-    `gateway` is the host to go through, checked and logged in to in the same way.
+    `host_key` is the accepted key as in a known_hosts file (`ssh-ed25519 AAAA…`); nothing else is trusted.
+    `own_keys` means the worker's agent and keys. `gateway` is the host to go through, treated the same way.
     """
 
     host: str
@@ -108,7 +108,10 @@ class PlanStep:
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Rebuild a step from `to_json`."""
         return cls(
-            position=stored["position"], task=Task(stored["task"]), line=stored["line"], script=stored["script"]
+            position=stored["position"],
+            task=Task(stored["task"]),
+            line=stored["line"],
+            script=stored["script"],
         )
 
 
@@ -156,8 +159,8 @@ class Request:
 class Plan(Request):
     """One run: its steps are those of the pre task, or those of main and then post.
 
-    `directory` must exist and be empty. After `start_before` (seconds of CLOCK_BOOTTIME on this host) nothing may begin any
-    more: a worker that lost its lease meanwhile must not start anything.
+    `directory` must exist and be empty. After `start_before` (seconds of CLOCK_BOOTTIME on this host) nothing
+    may begin any more: a worker that lost its lease meanwhile must not start anything.
     """
 
     directory: str
@@ -207,7 +210,7 @@ OUTPUT_CAPPED = "output_capped"
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """One step that was started. `exit_code` is None if it cannot be told; `offset` to `end` is its output."""
+    """A step that was started. `exit_code` is None if it cannot be told; `offset` to `end` is its output."""
 
     position: int
     task: Task
@@ -269,7 +272,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """What captured steps printed. `exit_code` as in `Result`; `truncated` if there was more than the limit."""
+    """What captured steps printed. `exit_code` as in `Result`; `truncated` if it was more than the limit."""
 
     outcome: Outcome
     exit_code: int | None
