@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from skstack.accounts.models import Group, User
 from skstack.db import Encrypted, JsonColumn, UtcDateTime, utcnow
 from skstack.extensions import Model, db
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 
 VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 SYSTEM_VARIABLES = ("sk__name", "sk__env", "sk__task_name_created")
@@ -80,7 +80,13 @@ class Login(StrEnum):
         }[self.value]
 
 
-class Environment(Model):
+class Versioned:
+    """Counts saves, so that a form that was opened before somebody else's save is noticed."""
+
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class Environment(Versioned, Model):
     """`PROD`, `STAGE`, …: every list has one tab for each, in this order."""
 
     __tablename__ = "environments"
@@ -91,7 +97,7 @@ class Environment(Model):
     description: Mapped[str] = mapped_column(sa.Text, default="")
 
 
-class Category(Model):
+class Category(Versioned, Model):
     """What kind of work: `DeployDocker`, `DeployGit`, …"""
 
     __tablename__ = "categories"
@@ -101,7 +107,7 @@ class Category(Model):
     description: Mapped[str] = mapped_column(sa.Text, default="")
 
 
-class ConfigCenter(Model):
+class ConfigCenter(Versioned, Model):
     """A host that commands run on, over SSH. Only `host_key`, once accepted, is trusted."""
 
     __tablename__ = "config_centers"
@@ -125,7 +131,7 @@ class ConfigCenter(Model):
         return f"{self.username}@{self.host}:{self.port}"
 
 
-class Variable(Model):
+class Variable(Versioned, Model):
     """One input of a submit form."""
 
     __tablename__ = "variables"
@@ -165,7 +171,7 @@ class Variable(Model):
         return Widget(self.widget).takes_several
 
 
-class VariableGroup(Model):
+class VariableGroup(Versioned, Model):
     """An ordered set of variables that several work orders can share."""
 
     __tablename__ = "variable_groups"
@@ -191,7 +197,9 @@ class VariableGroup(Model):
     @variables.setter
     def variables(self, variables: list[Variable]) -> None:
         kept = {member.variable_id: member for member in self.members}
-        self.members = [kept.get(variable.id) or VariableGroupMember(variable=variable) for variable in variables]
+        self.members = [
+            kept.get(variable.id) or VariableGroupMember(variable=variable) for variable in variables
+        ]
         for position, member in enumerate(self.members):
             member.position = position
 
@@ -201,7 +209,9 @@ class VariableGroupMember(Model):
 
     __tablename__ = "variable_group_members"
 
-    group_id: Mapped[int] = mapped_column(sa.ForeignKey("variable_groups.id", ondelete="CASCADE"), primary_key=True)
+    group_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("variable_groups.id", ondelete="CASCADE"), primary_key=True
+    )
     variable_id: Mapped[int] = mapped_column(sa.ForeignKey("variables.id"), primary_key=True, index=True)
     position: Mapped[int] = mapped_column(default=0)
 
@@ -216,7 +226,7 @@ workorder_submit_groups = sa.Table(
 )
 
 
-class WorkOrder(Model):
+class WorkOrder(Versioned, Model):
     """The definition of a job: who may submit it, what they fill in, what runs where.
 
     A template is a work order that nobody can submit and that administrators copy from.
@@ -244,7 +254,6 @@ class WorkOrder(Model):
     config_center_id: Mapped[int | None] = mapped_column(sa.ForeignKey("config_centers.id"), index=True)
     time_limit: Mapped[int] = mapped_column(default=3600)
     allow_several: Mapped[bool] = mapped_column(default=True)
-    version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     updated_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
 
