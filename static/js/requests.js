@@ -5,11 +5,22 @@
   const placeOf = (ctx) => ctx.sourceElement.closest("[data-loading]");
   const isPage = (text) => /^\s*<!doctype html/i.test(text);
 
-  const toast = (text) => {
-    for (const shown of toasts.children) if (shown.textContent.trim() === text) return;
+  // What is said already is not said again: a page that polls would fill the window.
+  const keepOne = () => {
+    const said = new Set();
+    for (const notice of [...toasts.children].reverse()) {
+      const text = notice.textContent.replace(/\s+/g, " ").trim();
+      if (said.has(text)) notice.remove();
+      said.add(text);
+    }
+  };
+
+  const toast = (text, connection) => {
     const notice = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
     notice.querySelector("p").textContent = text;
+    notice.toggleAttribute("data-connection", Boolean(connection));
     toasts.append(notice);
+    keepOne();
   };
 
   // Where something was to load by itself, the error stands in its place, with a way to try again.
@@ -19,10 +30,10 @@
     place.replaceChildren(notice);
   };
 
-  const say = (ctx, text) => {
+  const say = (ctx, text, connection) => {
     const place = placeOf(ctx);
     if (place?.isConnected) sayInPlace(place, text);
-    else toast(text);
+    else toast(text, connection);
   };
 
   const promptSignIn = () => {
@@ -47,6 +58,7 @@
   document.addEventListener("htmx:after:request", (event) => {
     const { ctx } = event.detail;
     const { status, raw } = ctx.response;
+    for (const notice of toasts.querySelectorAll("[data-connection]")) notice.remove();
     const steered = ctx.hx.redirect || ctx.hx.location || ctx.hx.refresh;
 
     if (status === 401) {
@@ -78,13 +90,15 @@
     say(ctx, toasts.dataset.failed.replace("{status}", ctx.response?.status ?? ""));
   });
 
+  document.addEventListener("htmx:after:swap", keepOne);
+
   // No answer at all, or one that could not be used.
   document.addEventListener("htmx:error", (event) => {
     const { ctx, error } = event.detail;
     if (!ctx) return;
-    if (ctx.request.signal.aborted) say(ctx, toasts.dataset.timeout);
+    if (ctx.request.signal.aborted) say(ctx, toasts.dataset.timeout, true);
     else if (ctx.response) say(ctx, toasts.dataset.failed.replace("{status}", ctx.response.status));
-    else if (error instanceof TypeError) say(ctx, toasts.dataset.offline);
+    else if (error instanceof TypeError) say(ctx, toasts.dataset.offline, true);
     else say(ctx, toasts.dataset.failed.replace("{status}", error?.name ?? ""));
   });
 

@@ -18,25 +18,31 @@
 
   const make = (select) => {
     const wrong = select.getAttribute("aria-invalid") === "true";
-    const wantsFocus = select.hasAttribute("autofocus") || document.activeElement === select;
+    const wantsFocus = document.activeElement === select || (select.form ?? document).querySelector("[autofocus]") === select;
     const made = new TomSelect(select, {
-      plugins: select.multiple ? { remove_button: { title: select.dataset.remove } } : { clear_button: { title: select.dataset.remove } },
+      plugins: select.multiple || !select.required ? { remove_button: { title: select.dataset.remove } } : {},
       placeholder: select.dataset.placeholder,
       hidePlaceholder: true,
-      maxOptions: 300,
+      maxOptions: 200,
       maxItems: select.multiple ? null : 1,
       allowEmptyOption: false,
       closeAfterSelect: !select.multiple,
+      // At once: whoever types and presses Enter means what is shown.
+      refreshThrottle: 0,
       render: {
         no_results: () => Object.assign(document.createElement("div"), { className: "no-results", textContent: select.dataset.none }),
       },
     });
+    // Its label now names the field that Tom Select made.
+    select.setAttribute("aria-hidden", "true");
     if (wrong) made.control_input.setAttribute("aria-invalid", "true");
     const described = select.getAttribute("aria-describedby");
     if (described) made.control_input.setAttribute("aria-describedby", described);
     if (wantsFocus) {
+      // The field, not its list over what is wrong.
+      made.settings.openOnFocus = false;
       made.control_input.focus();
-      made.close();
+      made.settings.openOnFocus = true;
     }
   };
 
