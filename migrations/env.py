@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 from flask import current_app
 
+from skstack.db import Encrypted, UtcDateTime
 from skstack.extensions import db
 
 
@@ -22,6 +24,7 @@ def run() -> None:
             compare_type=True,
             transaction_per_migration=True,
             include_object=_is_ours,
+            render_item=_render,
         )
         with context.begin_transaction():
             context.run_migrations()
@@ -30,6 +33,15 @@ def run() -> None:
 def _is_ours(thing: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
     """Leave out the queue's own tables, which stand in the same database on PostgreSQL."""
     return not (kind == "table" and (name or "").startswith("huey"))
+
+
+def _render(kind: str, thing: object, context: AutogenContext) -> str | bool:
+    """Write our column types as what they are in the database: a migration must not change with the code."""
+    if kind == "type" and isinstance(thing, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(thing, Encrypted):
+        return "sa.LargeBinary()"
+    return False
 
 
 run()
