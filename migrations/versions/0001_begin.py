@@ -23,7 +23,7 @@ def upgrade() -> None:
     sa.Column('object_type', sa.String(length=32), nullable=False),
     sa.Column('object_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.Column('object_name', sa.String(length=256), nullable=False),
-    sa.Column('changes', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=False),
+    sa.Column('changes', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_audit_events'))
     )
     with op.batch_alter_table('audit_events', schema=None) as batch_op:
@@ -76,7 +76,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Integer(), nullable=False),
     sa.Column('name', sa.String(length=64), nullable=False),
     sa.Column('description', sa.Text(), nullable=False),
-    sa.Column('pages', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=False),
+    sa.Column('pages', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_roles')),
     sa.UniqueConstraint('name', name=op.f('uq_roles_name'))
     )
@@ -196,7 +196,7 @@ def upgrade() -> None:
     sa.Column('source', sa.String(length=16), nullable=False),
     sa.Column('widget', sa.String(length=16), nullable=False),
     sa.Column('script', sa.Text(), nullable=False),
-    sa.Column('choices', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=False),
+    sa.Column('choices', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
     sa.Column('required', sa.Boolean(), nullable=False),
     sa.Column('default_value', sa.Text(), nullable=False),
     sa.Column('help', sa.Text(), nullable=False),
@@ -238,7 +238,7 @@ def upgrade() -> None:
     sa.Column('category_id', sa.Integer(), nullable=True),
     sa.Column('active', sa.Boolean(), nullable=False),
     sa.Column('template', sa.Boolean(), nullable=False),
-    sa.Column('builtin_variables', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=False),
+    sa.Column('builtin_variables', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
     sa.Column('variable_group_id', sa.Integer(), nullable=True),
     sa.Column('variable_group_on', sa.Boolean(), nullable=False),
     sa.Column('pre_task', sa.Text(), nullable=False),
@@ -279,12 +279,12 @@ def upgrade() -> None:
     sa.Column('kind', sa.String(length=16), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
     sa.Column('job_status', sa.String(length=16), nullable=True),
-    sa.Column('submitted_values', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=False),
+    sa.Column('submitted_values', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
     sa.Column('secrets', sa.LargeBinary(), nullable=True),
     sa.Column('note', sa.Text(), nullable=False),
     sa.Column('scheduled_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('auto_run', sa.Boolean(), nullable=False),
-    sa.Column('plan', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=False),
+    sa.Column('plan', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
     sa.Column('plan_digest', sa.String(length=64), nullable=False),
     sa.Column('idempotency_key', sa.String(length=128), nullable=True),
     sa.Column('request_digest', sa.String(length=64), nullable=True),
@@ -330,7 +330,7 @@ def upgrade() -> None:
     sa.Column('duration', sa.Double(), nullable=True),
     sa.Column('stop_asked_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('stop_asked_by_id', sa.Integer(), nullable=True),
-    sa.Column('reason', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=True),
+    sa.Column('reason', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=True),
     sa.Column('output_bytes', sa.BigInteger(), nullable=True),
     sa.Column('stored_bytes', sa.BigInteger(), nullable=True),
     sa.CheckConstraint("task IN ('pre', 'main')", name=op.f('ck_runs_task')),
@@ -351,7 +351,7 @@ def upgrade() -> None:
     sa.Column('before', sa.String(length=16), nullable=True),
     sa.Column('after', sa.String(length=16), nullable=False),
     sa.Column('actor_id', sa.Integer(), nullable=True),
-    sa.Column('reason', sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), 'postgresql'), nullable=True),
+    sa.Column('reason', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=True),
     sa.ForeignKeyConstraint(['actor_id'], ['users.id'], name=op.f('fk_ticket_changes_actor_id_users')),
     sa.ForeignKeyConstraint(['ticket_id'], ['tickets.id'], name=op.f('fk_ticket_changes_ticket_id_tickets')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_ticket_changes'))
