@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from flask_login import UserMixin
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from skstack.config import Settings
 from skstack.db import JsonColumn, UtcDateTime, utcnow
 from skstack.extensions import Model, db
-from skstack.messages import Message, N_
+from skstack.messages import N_, Message
 
 
 class Page(StrEnum):
@@ -67,7 +68,9 @@ class Group(Model):
     name: Mapped[str] = mapped_column(sa.String(64), unique=True)
     description: Mapped[str] = mapped_column(sa.Text, default="")
 
-    members: Mapped[list[User]] = relationship(secondary=user_groups, back_populates="groups", order_by="User.username")
+    members: Mapped[list[User]] = relationship(
+        secondary=user_groups, back_populates="groups", order_by="User.username"
+    )
 
 
 class Role(Model):
@@ -80,10 +83,12 @@ class Role(Model):
     description: Mapped[str] = mapped_column(sa.Text, default="")
     pages: Mapped[list[str]] = mapped_column(JsonColumn, default=list)
 
-    holders: Mapped[list[User]] = relationship(secondary=user_roles, back_populates="roles", order_by="User.username")
+    holders: Mapped[list[User]] = relationship(
+        secondary=user_roles, back_populates="roles", order_by="User.username"
+    )
 
 
-class User(UserMixin, Model):  # type: ignore[misc]  # flask-login ships no types
+class User(UserMixin, Model):
     """One person. Deactivated people stay, since history names them."""
 
     __tablename__ = "users"
@@ -101,8 +106,12 @@ class User(UserMixin, Model):  # type: ignore[misc]  # flask-login ships no type
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     signed_in_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
-    groups: Mapped[list[Group]] = relationship(secondary=user_groups, back_populates="members", order_by=Group.name)
-    roles: Mapped[list[Role]] = relationship(secondary=user_roles, back_populates="holders", order_by=Role.name)
+    groups: Mapped[list[Group]] = relationship(
+        secondary=user_groups, back_populates="members", order_by=Group.name
+    )
+    roles: Mapped[list[Role]] = relationship(
+        secondary=user_roles, back_populates="holders", order_by=Role.name
+    )
 
     @property
     def is_active(self) -> bool:
@@ -137,6 +146,14 @@ class UserSession(Model):
     user_agent: Mapped[str] = mapped_column(sa.String(256), default="")
 
     user: Mapped[User] = relationship()
+
+    def is_over(self, settings: Settings, now: dt.datetime) -> bool:
+        """Say whether the session has ended, or has outlived its time unused or in all."""
+        return (
+            self.ended_at is not None
+            or now - self.seen_at >= dt.timedelta(seconds=settings.session_lifetime)
+            or now - self.created_at >= dt.timedelta(seconds=settings.session_lifetime_absolute)
+        )
 
 
 class ApiToken(Model):
