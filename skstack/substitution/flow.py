@@ -7,14 +7,13 @@ functions need no special care. Where it cannot be told, a value is taken to arr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from skstack.substitution.syntax import (
     Arithmetic,
     Assignment,
     Compound,
     Parameter,
-    Part,
     Pipeline,
     Simple,
     Slot,
@@ -107,7 +106,7 @@ class Flow:
 
     # How values spread.
 
-    def _union(self, nodes: list[object] | list[Part]) -> Origins:
+    def _union(self, nodes: Sequence[object]) -> Origins:
         found: set[str] = set()
         for node in nodes:
             if isinstance(node, Slot | Parameter | Substitution | Word | Arithmetic):

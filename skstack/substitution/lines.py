@@ -90,19 +90,19 @@ def _continued(source: str) -> bool:
 
 
 def _check_characters(number: int, source: str, problems: list[Problem]) -> None:
-    for found in _UNSEEN.finditer(source):
-        problems.append(
-            Problem(
-                number,
-                found.start() + 1,
-                N_(
-                    "This is a control character (%(code)s), which nobody can see.",
-                    code=f"U+{ord(found.group()):04X}",
-                ),
-                N_("Remove it."),
-                1,
-            )
+    problems += [
+        Problem(
+            number,
+            found.start() + 1,
+            N_(
+                "This is a control character (%(code)s), which nobody can see.",
+                code=f"U+{ord(found.group()):04X}",
+            ),
+            N_("Remove it."),
+            1,
         )
+        for found in _UNSEEN.finditer(source)
+    ]
 
 
 def _comment_goes_on(number: int, column: int) -> Problem:

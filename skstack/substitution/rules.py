@@ -25,7 +25,9 @@ from skstack.substitution.syntax import (
     Substitution,
     Text,
     Word,
+    literal,
     plain,
+    walk,
 )
 from skstack.substitution.values import PREFIX
 
@@ -48,6 +50,10 @@ class Rules(Invocations):
 
     def check(self) -> None:
         """Check all commands."""
+        for node in walk(self.commands):
+            if isinstance(node, Simple) and [literal(word) for word in node.words] == ["exec"]:
+                # What it redirects holds for the commands after it.
+                self.stdin |= self.flow.all
         self._list(self.commands, self.stdin)
 
     # Commands.

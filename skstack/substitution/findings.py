@@ -1,0 +1,220 @@
+"""What the rules have found in one line, and the questions that they all ask about its words."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from skstack.messages import N_, Message
+from skstack.substitution.flow import NOTHING, Flow, Origins
+from skstack.substitution.programs import (
+    named,
+)
+from skstack.substitution.syntax import (
+    Compound,
+    Parameter,
+    Part,
+    Pipeline,
+    Redirect,
+    Simple,
+    Slot,
+    Substitution,
+    Text,
+    Word,
+    walk,
+)
+from skstack.substitution.values import Variable
+
+VERSION = re.compile(r"-?[0-9][0-9.]*\Z")
+ASSIGNING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=")
+
+# What several rules say.
+PROGRAM_TEXT = N_("%(program)s reads this as a program, and a value in it would be part of the program.")
+PROGRAM_NAME = N_("The value would be the name of what is run.")
+BEFORE = N_("Here the value could be taken for an option, and the next word for the command.")
+NAMED = N_("%(program)s reads this as a variable's name, whose subscript can run commands.")
+NAME_SAFE = N_("Write the name out.")
+STDIN = N_("%(program)s runs what it reads, and here it would read a value.")
+STDIN_SAFE = N_(
+    "Run a fixed program, and give it the value as an argument: sh -c 'probe \"$1\"' x {%(name)s}."
+)
+WRITTEN = N_("%(program)s would run a file that the line writes a value into.")
+
+
+class Findings(ABC):
+    """The commands of one line, or of a program text in it, and what was found wrong with them."""
+
+    def __init__(
+        self,
+        commands: list[Pipeline],
+        variables: Mapping[str, Variable],
+        *,
+        outer: Findings | None = None,
+        place: tuple[int, int] | None = None,
+        arguments: Origins = NOTHING,
+        stdin: Origins = NOTHING,
+    ) -> None:
+        self.commands = commands
+        self.variables = variables
+        self.outer = outer
+        self.place = place  # where problems are reported, if not where their words stand
+        self.stdin = stdin
+        self.flow: Flow = Flow(
+            commands, variables, outer=outer.flow if outer else None, arguments=arguments, extra=stdin
+        )
+        self.problems: list[tuple[int, int, Message, Message | None]] = outer.problems if outer else []
+        self.whole_words: set[str] = outer.whole_words if outer else set()
+        self.files = self._written_files()
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check all commands."""
+
+    @abstractmethod
+    def calculated(self, parts: list[Part], whole: Part) -> None:
+        """Refuse values in text that the shell calculates."""
+
+    @abstractmethod
+    def invocation(self, words: list[Word], stdin: Origins) -> None:
+        """Check a command's words. `stdin`: the values that its standard input may have."""
+
+    @abstractmethod
+    def set_for(self, name: str, word: Word) -> None:
+        """Check `name=value` among the arguments of a program that puts it into an environment."""
+
+    @abstractmethod
+    def program_text(self, word: Word, base: str, arguments: Origins, stdin: Origins) -> None:
+        """Check a constant text that a shell will run."""
+
+    def refuse(self, at: int, length: int, message: Message, instead: Message | None) -> None:
+        """Note a problem, where it stands in the line."""
+        if self.place:
+            at, length = self.place
+        if not any(found[0] == at and found[2] == message for found in self.problems):
+            self.problems.append((at, max(1, length), message, instead))
+
+    def refuse_part(self, part: Part, reached: Origins, message: Message, instead: Message | None) -> None:
+        """Note a problem with a part of a word, if values reach it."""
+        if reached:
+            self.refuse(part.at, part.end - part.at, message, named(instead, min(reached)))
+
+    def refuse_if_reached(self, word: Word, message: Message, instead: Message | None) -> bool:
+        """Note a problem with a word, at the first part that values reach; tell whether there is one."""
+        for part in word.parts:
+            reached = self.flow.reaching(part)
+            if reached:
+                self.refuse_part(part, reached, message, instead)
+                return True
+        return False
+
+    def refuse_word(self, word: Word, reached: Origins, message: Message, instead: Message | None) -> None:
+        if reached:
+            name = min(reached)
+            self.refuse(word.at, word.end - word.at, named(message, name) or message, named(instead, name))
+
+    def refuse_stdin(self, base: str, word: Word, stdin: Origins) -> None:
+        self.refuse_word(word, stdin, Message(STDIN.text, {"program": base}), STDIN_SAFE)
+
+    def refuse_all(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
+        for word in arguments:
+            self.refuse_if_reached(word, Message(PROGRAM_TEXT.text, {"program": base}), None)
+
+    @contextmanager
+    def elsewhere(self, part: Substitution | None) -> Iterator[None]:
+        """Report problems meanwhile at this part, whose inside has no place in the line."""
+        before = self.place
+        if part and not self.place:
+            self.place = (part.at, part.end - part.at)
+        try:
+            yield
+        finally:
+            self.place = before
+
+    def is_several(self, part: Part) -> bool:
+        """Tell whether this placeholder becomes one word for each value."""
+        variable = self.variables.get(part.name) if isinstance(part, Slot) else None
+        return variable is not None and variable.one_argument_each
+
+    def beginning(self, word: Word) -> set[str]:
+        """Return the variables whose value can be the first characters of this word."""
+        found: set[str] = set()
+        for part in word.parts:
+            if isinstance(part, Text):
+                if part.text:
+                    break
+            elif isinstance(part, Slot):
+                found.add(part.name)
+            elif isinstance(part, Parameter | Substitution):
+                found |= self.flow.reaching(part)
+            else:
+                break
+        return found
+
+    def written(self, word: Word) -> Origins:
+        """Return what values the line writes into the file that this word names."""
+        name = self.flow.text(word)
+        return self.files.get(name.rsplit("/", 1)[-1], NOTHING) if name else NOTHING
+
+    def values_in(self, words: list[Word]) -> Origins:
+        return NOTHING.union(*(self.flow.reaching(word) for word in words))
+
+    def may_vanish(self, word: Word) -> bool:
+        """Tell whether this can become no word, or several: an expansion outside quotes."""
+        return any(
+            (isinstance(part, Parameter | Substitution) and not part.quoted and self.flow.text(word) is None)
+            or self.is_several(part)
+            for part in word.parts
+        )
+
+    def may_be_option(self, word: Word) -> bool:
+        """Tell whether a value can make this an option, in spite of the check of whole words."""
+        return any(
+            self.variables[name].allow_leading_dash for name in self.beginning(word) if name in self.variables
+        ) or any(self.flow.is_split(part) for part in word.parts[:1])
+
+    def start_of(self, word: Word) -> str:
+        """Return the certain text that the word begins with."""
+        text = self.flow.text(word)
+        if text is not None:
+            return text
+        start = ""
+        for part in word.parts:
+            if not isinstance(part, Text):
+                break
+            start += part.text
+        return start
+
+    def approximate(self, word: Word) -> str:
+        return "".join(
+            part.text if isinstance(part, Text) else self.flow.constants.get(getattr(part, "name", ""), "_")
+            for part in word.parts
+        )
+
+    def uncertain(self, word: Word, rest: list[Word]) -> None:
+        """Refuse a value that may be no word, several words, or an option, before a command."""
+        if rest and (self.may_vanish(word) or self.may_be_option(word)):
+            self.refuse_if_reached(
+                word, BEFORE, N_("Choose a variable with one value that no dash may start.")
+            )
+
+    def _written_files(self) -> dict[str, Origins]:
+        found: dict[str, Origins] = dict(self.outer.files) if self.outer else {}
+        for node in walk(self.commands):
+            if isinstance(node, Simple | Compound):
+                reached = self.flow.reaching([node])
+                for redirect in node.redirects:
+                    self._note_file(found, redirect, reached)
+            if isinstance(node, Simple) and node.words and self.flow.text(node.words[0]) == "tee":
+                for word in node.words[1:]:
+                    name = (self.flow.text(word) or "").rsplit("/", 1)[-1]
+                    if name and self.flow.all:
+                        found[name] = self.flow.all
+        return found
+
+    def _note_file(self, found: dict[str, Origins], redirect: Redirect, reached: Origins) -> None:
+        name = self.flow.text(redirect.target)
+        if name and reached and redirect.operator in (">", ">>", ">|", "&>", "&>>"):
+            base = name.rsplit("/", 1)[-1]
+            found[base] = found.get(base, NOTHING) | reached
