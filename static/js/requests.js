@@ -85,6 +85,11 @@
   document.addEventListener("htmx:before:swap", (event) => {
     const { ctx, tasks } = event.detail;
     const main = tasks.find((task) => task.type === "main");
+    // What refreshes itself waits while somebody answers a question in it; it asks again by itself.
+    if (ctx.sourceEvent?.type === "every" && main?.target?.querySelector("dialog[open], :popover-open")) {
+      event.preventDefault();
+      return;
+    }
     if (!main || !ctx.select || main.fragment.childElementCount) return;
     event.preventDefault();
     say(ctx, toasts.dataset.failed.replace("{status}", ctx.response?.status ?? ""));
@@ -104,7 +109,7 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target instanceof Element && event.target.closest("[data-retry]");
-    const place = button && button.closest("[data-loading]");
+    const place = button && button.closest("[data-loading], [hx-trigger*='retry']");
     if (!place) return;
     button.disabled = true;
     place.dispatchEvent(new CustomEvent("retry"));
