@@ -148,7 +148,7 @@ def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
         token=f"{run.id}.{run.fence}",
         steps=tuple(
             PlanStep(position=position, task=Task(step.task), line=step.shown, script=step.script)
-            for position, step in enumerate(plan.steps_of(*TASKS[run.task]))
+            for position, step in enumerate(plan.steps_of(*TASKS[run.task]), start=1)
         ),
         environment=environment,
         base_environment=settings.run_environment,

@@ -94,7 +94,7 @@ class Step(Model):
     __tablename__ = "steps"
 
     run_id: Mapped[int] = mapped_column(sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    position: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)  # Counted from 1, as people do.
     task: Mapped[str] = mapped_column(sa.String(8))  # pre, main or post
     line: Mapped[int]
     exit_code: Mapped[int | None]

@@ -152,7 +152,7 @@ def _add_steps(run: Run, result: Result | None) -> None:
                 run_id=run.id,
                 position=step.position,
                 task=step.task,
-                line=planned[step.position].line,
+                line=planned[step.position - 1].line,
                 exit_code=step.exit_code,
                 started_at=_time(step.started_at),
                 finished_at=_time(step.finished_at),

@@ -6,7 +6,6 @@ import datetime as dt
 from typing import Any
 
 from flask import Response, jsonify, request, url_for
-from flask_babel import get_timezone
 from flask_login import current_user
 
 from skstack.accounts.models import Page
@@ -16,13 +15,19 @@ from skstack.errors import Invalid, NotAllowed
 from skstack.extensions import db
 from skstack.messages import N_, Message
 from skstack.runs import services as runs
-from skstack.tickets import queries, services, values as checking
+from skstack.tickets import queries, services
+from skstack.tickets import values as checking
 from skstack.tickets.documents import detail_document, ticket_document, workorder_document
 from skstack.tickets.schemas import TicketQuery, WorkOrderQuery
 from skstack.web.permissions import permit
 from skstack.web.rest import Blueprint, Number, cursor, json_object, listed
 
-blueprint = Blueprint("tickets-api", __name__, url_prefix="/api/v1", description="Submit work orders, and see what became of them.")
+blueprint = Blueprint(
+    "tickets-api",
+    __name__,
+    url_prefix="/api/v1",
+    description="Submit work orders, and see what became of them.",
+)
 
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -31,7 +36,10 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "maxLength": services.KEY_LENGTH},
     "description": "Any text of your own. The same key with the same content gives the ticket that was made first.",
 }
-_SUBMISSION = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}}}
+_SUBMISSION = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}},
+}
 _LATER: dict[str, tuple[Any, type | tuple[type, ...], Message]] = {
     "scheduled_at": (None, (), N_("This work order does not take a planned time.")),
     "background": (False, bool, N_("This work order does not run in the background.")),
@@ -88,7 +96,6 @@ def submit(workorder_id: int) -> Response:
         values=values,
         note=body.get("note", ""),
         idempotency_key=request.headers.get("Idempotency-Key"),
-        zone=get_timezone(),
     )
     response = jsonify(ticket_document(ticket, current_user))
     response.status_code = 201
@@ -163,7 +170,9 @@ def _read_submission(body: dict[str, Any]) -> dict[str, checking.Value | None]:
     for name, (neutral, kind, message) in _LATER.items():
         given = body.get(name, neutral)
         if given is not neutral:
-            errors[name] = [message if not kind or isinstance(given, kind) else N_("This must be true or false.")]
+            errors[name] = [
+                message if not kind or isinstance(given, kind) else N_("This must be true or false.")
+            ]
     note, given_values = body.get("note", ""), body.get("values", {})
     if type(note) is not str:
         errors["note"] = [N_("This must be text.")]
@@ -202,4 +211,6 @@ def _moment(name: str, given: str, *, day_after: bool = False) -> dt.datetime | 
         moment = dt.datetime.fromisoformat(given.replace(" ", "+"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
     except (ValueError, OverflowError) as err:
-        raise Invalid({name: [N_("This must be a day, or a time as in RFC 3339, such as 2026-01-31T08:00:00Z.")]}) from err
+        raise Invalid(
+            {name: [N_("This must be a day, or a time as in RFC 3339, such as 2026-01-31T08:00:00Z.")]}
+        ) from err

@@ -67,11 +67,14 @@ def workorder_document(workorder: WorkOrder) -> dict[str, Any]:
 
 def detail_document(workorder: WorkOrder, offers: Mapping[str, choices.Offered]) -> dict[str, Any]:
     """Return one work order with the fields of its form; `offers` has what choice fields offer now, by name."""
-    names = {variable.name: choices.depends_on(variable, workorder=workorder) for variable in workorder.variables}
+    names = {
+        variable.name: choices.depends_on(variable, workorder=workorder) for variable in workorder.variables
+    }
     return {
         **workorder_document(workorder),
         "fields": [
-            _field(variable, names[variable.name], offers.get(variable.name)) for variable in workorder.variables
+            _field(variable, names[variable.name], offers.get(variable.name))
+            for variable in workorder.variables
         ],
     }
 

@@ -27,7 +27,8 @@ _WORKORDER: dict[str, JsonSchema] = {
 SCHEMAS: dict[str, JsonSchema] = {
     "WorkOrder": record(**_WORKORDER),
     "WorkOrderDetail": record(
-        **_WORKORDER, fields={"type": "array", "items": reference("Field"), "description": "In the form's order."}
+        **_WORKORDER,
+        fields={"type": "array", "items": reference("Field"), "description": "In the form's order."},
     ),
     "WorkOrderList": list_of("WorkOrder"),
     "Field": record(
@@ -42,7 +43,10 @@ SCHEMAS: dict[str, JsonSchema] = {
         default=_TEXT_OR_TEXTS,
         min_length=_INTEGER_OR_NULL,
         max_length=_INTEGER_OR_NULL,
-        pattern={**_TEXT_OR_NULL, "description": "A Python regular expression that the whole text must match."},
+        pattern={
+            **_TEXT_OR_NULL,
+            "description": "A Python regular expression that the whole text must match.",
+        },
         pattern_message=_TEXT_OR_NULL,
         depends_on={**_TEXTS, "description": "The fields whose values the choices depend on."},
         choices={
@@ -50,7 +54,10 @@ SCHEMAS: dict[str, JsonSchema] = {
             "items": record(value=text(), label=text()),
             "description": "null: anything may be typed. Empty if there is an `error`.",
         },
-        error={**_TEXT_OR_NULL, "description": "Why there are no choices; the field cannot be filled in then."},
+        error={
+            **_TEXT_OR_NULL,
+            "description": "Why there are no choices; the field cannot be filled in then.",
+        },
     ),
     "Submission": {
         "type": "object",
@@ -81,7 +88,10 @@ SCHEMAS: dict[str, JsonSchema] = {
         kind=text(enum=[FOREGROUND, BACKGROUND]),
         status=text(enum=[str(one) for one in TicketStatus]),
         status_code={"type": "integer", "enum": sorted(one.code for one in TicketStatus)},
-        job_status={"enum": [None, *(str(one) for one in JobStatus)], "description": "null: not in the background."},
+        job_status={
+            "enum": [None, *(str(one) for one in JobStatus)],
+            "description": "null: not in the background.",
+        },
         values={
             "type": "object",
             "description": "What was submitted; null for a secret.",
@@ -117,7 +127,10 @@ SCHEMAS: dict[str, JsonSchema] = {
         id=_INTEGER,
         task=text("`main` holds the steps of the main and the post task.", enum=["pre", "main"]),
         state=text(enum=[str(one) for one in RunState]),
-        exit_code={**_INTEGER_OR_NULL, "description": "That of the step that failed, else 0; null if it cannot be told."},
+        exit_code={
+            **_INTEGER_OR_NULL,
+            "description": "That of the step that failed, else 0; null if it cannot be told.",
+        },
         queued_at=text(format="date-time"),
         started_at=time_or_null("When a worker took it."),
         finished_at=time_or_null("When it ended."),
@@ -140,10 +153,14 @@ class TicketQuery(ListQuery):
         validate=validate.OneOf(["mine", "approvals", "all"]),
         metadata={"description": "`all` needs the audit page."},
     )
-    status = fields.String(load_default="", validate=validate.OneOf(["", *(str(one) for one in TicketStatus)]))
+    status = fields.String(
+        load_default="", validate=validate.OneOf(["", *(str(one) for one in TicketStatus)])
+    )
     environment = Text(load_default="")
     category = Text(load_default="")
-    workorder = Text(load_default="", metadata={"description": "Name of a work order, as it was at submission."})
+    workorder = Text(
+        load_default="", metadata={"description": "Name of a work order, as it was at submission."}
+    )
     submitter = Text(load_default="")
     kind = fields.String(load_default="", validate=validate.OneOf(["", FOREGROUND, BACKGROUND]))
     since = Text(
@@ -156,4 +173,7 @@ class TicketQuery(ListQuery):
         data_key="to",
         metadata={"description": "Submitted before this time (RFC 3339), or up to and with this day (UTC)."},
     )
-    q = Text(load_default="", metadata={"description": "Text in name, note, values or submitter, or a ticket's number."})
+    q = Text(
+        load_default="",
+        metadata={"description": "Text in name, note, values or submitter, or a ticket's number."},
+    )

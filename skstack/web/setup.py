@@ -11,6 +11,7 @@ from flask import Flask, Response, request, url_for
 from flask_babel import get_locale
 from flask_login import current_user
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import IntegerConverter, Map
 
 from skstack.accounts.models import Page
 from skstack.audit.services import client_address
@@ -54,8 +55,18 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
 )
 
 
+class Id(IntegerConverter):
+    """An id in an address. One that no column could hold is not found, rather than a database error."""
+
+    regex = r"\d{1,10}"
+
+    def __init__(self, map: Map, *args: Any, **kwargs: Any) -> None:
+        super().__init__(map, *args, **{"max": 2**31 - 1, **kwargs})
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """Install everything that stands before and after a view."""
+    app.url_map.converters["int"] = Id
     errors.init_app(app)
     app.before_request(_remember_address)
     app.before_request(permissions.check_route)
