@@ -187,26 +187,38 @@ class RunnerHost:
             return HostKey.from_json(answer["host_key"])
 
     def _open(self, target: Target, timeout: float) -> socket.socket:
-        """Return a socket whose other end a runner is being forked for."""
+        """Return a socket to a runner that has been forked and waits for its request."""
         kind = wire.LOCAL if isinstance(target, LocalTarget) else wire.SSH
-        ours, theirs = socket.socketpair()
-        ours.settimeout(timeout)
-        with theirs:
+        for _ in range(2):
+            ours, theirs = socket.socketpair()
+            ours.settimeout(timeout)
             try:
-                self._hand_over(kind, theirs)
-            except OSError as err:
+                with theirs:
+                    used = self._hand_over(kind, theirs)
+                if ours.recv(1) == wire.READY:
+                    return ours
+            except TimeoutError as err:
                 ours.close()
-                raise RunnerUnavailable(f"The runner host cannot be reached: {err.strerror}") from err
-        return ours
+                raise RunnerUnavailable("The runner host did not answer in time") from err
+            except ConnectionError:
+                pass
+            # The host died with the packet in its hands. Nobody has seen a request yet: try another.
+            ours.close()
+            with self._lock:
+                if self._requests is used:
+                    self._forget()
+        raise RunnerUnavailable("The runner host cannot be reached")
 
-    def _hand_over(self, kind: bytes, stream: socket.socket) -> None:
+    def _hand_over(self, kind: bytes, stream: socket.socket) -> socket.socket:
         with self._lock:
             requests = self._requests or self._start()
             try:
                 socket.send_fds(requests, [kind], [stream.fileno()])
-            except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
+            except ConnectionError:
                 self._forget()
-                socket.send_fds(self._start(), [kind], [stream.fileno()])
+                requests = self._start()
+                socket.send_fds(requests, [kind], [stream.fileno()])
+            return requests
 
     def _ask(self, stream: socket.socket, request: Mapping[str, Any]) -> dict[str, Any]:
         try:

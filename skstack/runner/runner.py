@@ -55,7 +55,11 @@ def main(stream: socket.socket) -> None:
     os.setsid()
     processes.become_subreaper()
     processes.set_name("skstack-run")
-    request = wire.receive_frame(stream)
+    try:
+        stream.sendall(wire.READY)
+        request = wire.receive_frame(stream)
+    except ConnectionError:
+        return
     if request is None:
         return
     match request["mode"]:

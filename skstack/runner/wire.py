@@ -13,7 +13,11 @@ SSH = b"S"
 WARM = b"W"
 """Asks the host to have its SSH half ready before somebody needs it; comes without a socket."""
 
+READY = b"\x02"
+"""A runner's first byte: it has been forked and will read its request."""
+
 GO = b"\x01"
+"""A client's last byte: it knows which process the runner is, which may begin."""
 
 _LENGTH = struct.Struct("!I")
 
