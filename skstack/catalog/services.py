@@ -39,12 +39,12 @@ def create(model: type[Thing], values: Mapping[str, Any], *, actor: Actor | None
     with writing():
         thing: Thing = model()
         with db.session.no_autoflush:
-            _set_defaults(thing)
+            set_defaults(thing)
             _assign(thing, values)
             validation.check(thing)
         db.session.add(thing)
         db.session.flush()
-        _record(Action.CREATED, thing, actor, after=State.of(thing).masked)
+        note_created(thing, actor=actor)
     return thing
 
 
@@ -60,7 +60,7 @@ def change(thing: Thing, values: Mapping[str, Any], *, actor: Actor | None, vers
         with db.session.no_autoflush:
             _assign(thing, values)
             validation.check(thing)
-        _finish(thing, before, actor)
+        finish(thing, before, actor=actor)
     return thing
 
 
@@ -69,8 +69,7 @@ def delete(thing: Any, *, actor: Actor | None) -> None:
     with writing():
         _refresh(thing, None)
         refuse_if_needed(thing)
-        before = State.of(thing).masked
-        _record(Action.DELETED, thing, actor, before=before)
+        note_deleted(thing, actor=actor)
         db.session.delete(thing)
         try:
             db.session.flush()
@@ -107,7 +106,7 @@ def set_active(workorder: WorkOrder, active: bool, *, actor: Actor | None) -> No
             workorder.active = active
             if active:
                 validation.check(workorder)
-        _finish(workorder, before, actor)
+        finish(workorder, before, actor=actor)
 
 
 def set_template(workorder: WorkOrder, template: bool, *, actor: Actor | None) -> None:
@@ -120,7 +119,7 @@ def set_template(workorder: WorkOrder, template: bool, *, actor: Actor | None) -
             if before.shown["template"] != template:
                 workorder.active = False
             validation.check(workorder)
-        _finish(workorder, before, actor)
+        finish(workorder, before, actor=actor)
 
 
 def copy(thing: Thing, *, name: str, actor: Actor | None, template: bool | None = None) -> Thing:
@@ -181,19 +180,31 @@ def _refresh(thing: Any, version: int | None) -> None:
 _ASSOCIATIONS = {"variables": "members"}
 
 
-def _finish(thing: Any, before: State, actor: Actor | None) -> None:
-    """Save what was changed, if anything was, under the next version."""
+def finish(thing: Any, before: State, *, actor: Actor | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Save what was changed, if anything was, under the next version; return it before and after, by field."""
     was, now = before.difference(State.of(thing))
     if not was:
-        return
+        return was, now
     if isinstance(thing, ConfigCenter):
         _forget_verification(thing, was)
-    thing.version += 1
+    if hasattr(thing, "version"):
+        thing.version += 1
     if isinstance(thing, WorkOrder):
         thing.updated_at = utcnow()
     db.session.flush()
     was, now = before.difference(State.of(thing))
     _record(Action.CHANGED, thing, actor, before=was, after=now)
+    return was, now
+
+
+def note_created(thing: Any, *, actor: Actor | None) -> None:
+    """Record that an object was added."""
+    _record(Action.CREATED, thing, actor, after=State.of(thing).masked)
+
+
+def note_deleted(thing: Any, *, actor: Actor | None) -> None:
+    """Record that an object is about to be deleted."""
+    _record(Action.DELETED, thing, actor, before=State.of(thing).masked)
 
 
 def _forget_verification(center: ConfigCenter, changed: Mapping[str, Any]) -> None:
@@ -204,14 +215,24 @@ def _forget_verification(center: ConfigCenter, changed: Mapping[str, Any]) -> No
         center.verified_at = None
 
 
-def _set_defaults(thing: Any) -> None:
+def set_defaults(thing: Any) -> None:
     """Give a new object its columns' defaults now rather than when it is inserted: they are checked before."""
     for column in sa.inspect(type(thing)).column_attrs:
-        default = column.columns[0].default
-        if default is not None and default.is_scalar and getattr(thing, column.key) is None:
-            setattr(thing, column.key, default.arg)
-        elif default is not None and default.is_callable and getattr(thing, column.key) is None:
-            setattr(thing, column.key, default.arg(None))
+        if getattr(thing, column.key) is None:
+            setattr(thing, column.key, default_of(type(thing), column.key))
+
+
+def default_of(model: type[Any], attribute: str) -> Any:
+    """Return what an attribute of a new object is: the column's default, else None; an empty list of others."""
+    mapper = sa.inspect(model)
+    if attribute not in mapper.column_attrs:
+        return (
+            None if attribute in mapper.relationships and not mapper.relationships[attribute].uselist else []
+        )
+    default = mapper.column_attrs[attribute].columns[0].default
+    if default is None:
+        return None
+    return default.arg(None) if default.is_callable else default.arg
 
 
 def _assign(thing: Any, values: Mapping[str, Any]) -> None:
@@ -240,10 +261,15 @@ __all__ = [
     "compile_workorder",
     "copy",
     "create",
+    "default_of",
     "delete",
+    "finish",
+    "note_created",
+    "note_deleted",
     "note_verified",
     "refuse_if_needed",
     "set_active",
+    "set_defaults",
     "set_template",
     "writing",
 ]

@@ -1,0 +1,102 @@
+"""The commands `catalog apply` and `catalog export`."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
+
+from skstack.catalog import catalog_file
+from skstack.catalog.catalog_file import Change
+from skstack.errors import SkstackError
+
+_SIGNS = {"added": "+", "changed": "~", "deleted": "-"}
+
+
+catalog = AppGroup("catalog", help="Keep the configuration in a file.")
+
+
+@catalog.command("apply")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
+@click.option("--prune", is_flag=True, help="Delete what the sections of the file do not name; never users.")
+def apply(file: str, dry_run: bool, prune: bool) -> None:
+    """Make the configuration match FILE, all or nothing, and print what changed. `-` reads standard input."""
+    try:
+        standard_input = file == "-"
+        changes = catalog_file.apply(
+            click.get_text_stream("stdin", "utf-8").read()
+            if standard_input
+            else Path(file).read_text("utf-8"),
+            actor=None,
+            source="standard input" if standard_input else file,
+            folder=Path.cwd() if standard_input else Path(file).resolve().parent,
+            dry_run=dry_run,
+            prune=prune,
+        )
+    except UnicodeDecodeError:
+        _fail(f"{file} is not UTF-8 text")
+    except (SkstackError, SQLAlchemyError, OSError) as err:
+        _fail(str(err).splitlines()[0])
+    for line in described(changes, dry_run=dry_run):
+        click.echo(line)
+
+
+@catalog.command("export")
+def export() -> None:
+    """Print the configuration as a catalog file. Secrets are left out."""
+    try:
+        click.echo(catalog_file.export(), nl=False)
+    except (SkstackError, SQLAlchemyError) as err:
+        _fail(str(err).splitlines()[0])
+
+
+def described(changes: Iterable[Change], *, dry_run: bool = False) -> Iterator[str]:
+    """Return the lines of a diff that people read."""
+    counts = dict.fromkeys(_SIGNS, 0)
+    for change in changes:
+        counts[change.verb] += 1
+        yield f"{_SIGNS[change.verb]} {change.kind.type.replace('_', ' ').replace('workorder', 'work order')} {change.name}"
+        for field in [*change.before, *(field for field in change.after if field not in change.before)]:
+            if field != change.kind.key:
+                yield from _field(field, change.before.get(field), change.after.get(field), change.verb)
+    if not any(counts.values()):
+        yield "Nothing to change."
+        return
+    told = ", ".join(f"{count} {verb}" for verb, count in counts.items())
+    yield f"{told}. Nothing was changed: this was a dry run." if dry_run else f"{told}."
+
+
+def _field(name: str, before: Any, after: Any, verb: str) -> Iterator[str]:
+    texts = [value for value in (before, after) if isinstance(value, str)]
+    if any("\n" in text for text in texts):
+        yield f"    {name}:"
+        old, new = (str(value or "").splitlines() for value in (before, after))
+        yield from (f"      {line}" for line in difflib.ndiff(old, new) if not line.startswith("?"))
+    elif verb == "added":
+        yield f"    {name}: {_short(after)}"
+    elif before == after:
+        yield f"    {name}: replaced"  # A secret: what it was and is stays hidden.
+    else:
+        yield f"    {name}: {_short(before)} → {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    if value is None or value == "":
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "nothing"
+    return str(value)
+
+
+def _fail(message: str) -> Any:
+    click.echo(f"skstack: {message}", err=True)
+    sys.exit(1)
