@@ -28,8 +28,10 @@ SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/l
 class Sshd:
     """A server in a directory of its own that lets the user of this process in with `user_key`."""
 
-    def __init__(self, directory: Path, *, options: str = "") -> None:
+    def __init__(self, directory: Path, *, options: str = "", password: str | None = None) -> None:
+        """Prepare the server. With `password` (only as root) its user may log in by it too."""
         self.directory = directory
+        self._password = password
         self.username = getpass.getuser()
         self.port = _free_port()
         self.host_key_file = self._new_key("host_ed25519")
@@ -92,7 +94,8 @@ class Sshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._process = subprocess.Popen(
-            [SSHD, "-D", "-f", str(self._config), "-E", str(self.log)], start_new_session=True
+            [*self._own_shadow(), SSHD, "-D", "-f", str(self._config), "-E", str(self.log)],
+            start_new_session=True,
         )
         until = time.monotonic() + 10
         while time.monotonic() < until:
@@ -128,6 +131,21 @@ class Sshd:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def _own_shadow(self) -> list[str]:
+        """Return what gives the server, and nobody else, a shadow file with the password."""
+        if self._password is None:
+            return []
+        hashed = subprocess.run(
+            ["openssl", "passwd", "-6", "-stdin"],
+            input=self._password,
+            text=True,
+            capture_output=True,
+            check=True,
+        ).stdout.strip()
+        shadow = self.directory / "shadow"
+        shadow.write_text(f"{self.username}:{hashed}:19000:0:99999:7:::\n")
+        return ["unshare", "-m", "sh", "-c", f'mount --bind {shadow} /etc/shadow && exec "$@"', "sh"]
 
     def _new_key(self, name: str, *options: str) -> Path:
         file = self.directory / name

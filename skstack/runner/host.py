@@ -127,6 +127,8 @@ class Host:
                 if pid == self._ssh_pid and self._ssh is not None:
                     self._ssh.close()
                     self._ssh = None
+                    # Its runners go on, as children of this process now.
+                    self._runners |= processes.children(os.getpid())
         if killed:
             self._end_orphans()
 
