@@ -11,7 +11,8 @@ from marshmallow import Schema, fields, validate
 from skstack.accounts.models import Page
 from skstack.runs import queries
 from skstack.runs.documents import run_document
-from skstack.runs.following import LONGEST_WAIT, follow, tails
+from skstack.runs.following import tails
+from skstack.runs.raw_log import LONGEST_WAIT, follow
 from skstack.states import RunState
 from skstack.web.permissions import permit
 from skstack.web.rest import Blueprint

@@ -1,9 +1,11 @@
-"""Reads about runs. A run is seen by those who see its ticket."""
+"""Reads about runs: one that a person may see, and how long such a run usually takes."""
 
 from __future__ import annotations
 
+import statistics
+
 import sqlalchemy as sa
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import defer, joinedload
 
 from skstack.accounts.models import Page, User
 from skstack.errors import NotFound
@@ -13,20 +15,55 @@ from skstack.states import RunState
 from skstack.tickets.models import Ticket
 from skstack.tickets.queries import can_see
 
+_FOR_USUAL = 11
+
+# Made once: watchers of a log ask this all the time.
 _STATE = sa.select(Run.state, Ticket.submitter_id).join(Ticket).where(Run.id == sa.bindparam("run_id"))
 
 
 def visible_run(run_id: int, user: User) -> Run:
-    """Return one run with its ticket. Raises NotFound if there is none, or none for this user. Needs one statement."""
-    run = db.session.get(Run, run_id, options=[joinedload(Run.ticket)])
+    """Return one run. Raises NotFound if there is none, or its ticket is not there for this user. One statement.
+
+    The ticket's plan is left out; a look at it is one statement more.
+    """
+    run = db.session.get(
+        Run, run_id, options=[joinedload(Run.ticket).options(defer(Ticket.plan))], populate_existing=True
+    )
     if run is None or not can_see(run.ticket, user):
         raise NotFound
     return run
 
 
 def visible_state(run_id: int, user: User) -> RunState:
-    """Return a run's state and nothing else of it. Raises NotFound as `visible_run` does. Needs one statement."""
+    """Return a run's state and nothing else of it. Raises NotFound as `visible_run` does. One statement."""
     found = db.session.execute(_STATE, {"run_id": run_id}).one_or_none()
     if found is None or not (found.submitter_id == user.id or user.may(Page.AUDIT)):
         raise NotFound
     return RunState(found.state)
+
+
+def following_run(run: Run) -> Run | None:
+    """Return the run that the same ticket began after this one. One statement."""
+    statement = (
+        sa.select(Run).where(Run.ticket_id == run.ticket_id, Run.id > run.id).order_by(Run.id).limit(1)
+    )
+    return db.session.scalars(statement).first()
+
+
+def usual_duration(run: Run) -> float | None:
+    """Return the median duration of the last successes of the same task, seconds; None before the first."""
+    statement = (
+        sa.select(Run.duration)
+        .join(Run.ticket)
+        .where(
+            Ticket.workorder_id == run.ticket.workorder_id,
+            Run.task == run.task,
+            Run.state == RunState.SUCCEEDED,
+            Run.duration.is_not(None),
+            Run.id != run.id,
+        )
+        .order_by(Ticket.id.desc())
+        .limit(_FOR_USUAL)
+    )
+    durations = [duration for duration in db.session.scalars(statement) if duration is not None]
+    return statistics.median(durations) if durations else None
