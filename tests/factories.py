@@ -99,7 +99,8 @@ def sign_in(client: FlaskClient, user: User) -> UserSession:
 
 
 def make_token(user: User, *, days: int | None = None) -> str:
-    """Return a new API token of `user`."""
+    """Return a new API token of `user`, who may have been loaded in another context."""
+    user = db.session.get_one(User, user.id)
     return tokens.create(user, actor=user, name="test", days=days, now=utcnow())
 
 

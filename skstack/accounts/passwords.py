@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import unicodedata
 from functools import cache
 
 from argon2 import PasswordHasher
@@ -27,14 +26,14 @@ _READABLE = "abcdefghjkmnpqrstuvwxyz23456789"
 def hash_password(password: str) -> str:
     """Return the argon2id hash of `password`, with its salt and parameters."""
     with _turns:
-        return _hasher.hash(_normalized(password))
+        return _hasher.hash(_bytes(password))
 
 
 def is_right(password_hash: str | None, password: str) -> bool:
     """Say whether `password` belongs to the hash. None, for an unknown account, takes as long and is never right."""
     with _turns:
         try:
-            _hasher.verify(password_hash or _nobody(), _normalized(password))
+            _hasher.verify(password_hash or _nobody(), _bytes(password))
         except (VerificationError, InvalidHashError):
             return False
     return password_hash is not None
@@ -61,10 +60,9 @@ def generate() -> str:
     return "-".join("".join(secrets.choice(_READABLE) for _ in range(5)) for _ in range(4))
 
 
-def _normalized(password: str) -> bytes:
-    # Keyboards and systems write the same accent as one character or as two. What is no valid text at all, such
-    # as half of a surrogate pair, is kept as it is rather than refused.
-    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+def _bytes(password: str) -> bytes:
+    # Exactly as received (ASVS 6.2.8). Half of a surrogate pair is no valid text, but no reason to fail either.
+    return password.encode("utf-8", "surrogatepass")
 
 
 @cache

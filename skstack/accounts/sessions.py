@@ -8,6 +8,7 @@ ending the row ends the session, wherever the cookie is. Under /api/ no cookie c
 from __future__ import annotations
 
 import datetime as dt
+from functools import cache
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -106,7 +107,7 @@ def _load_from_cookie(found: Any) -> User | None:
         return None
     settings: Settings = current_app.config["SKSTACK"]
     now = utcnow()
-    row: UserSession | None = _find(UserSession, UserSession.token_hash, found)
+    row: UserSession | None = _find(UserSession, found)
     if row is None or row.is_over(settings, now) or not row.user.active:
         return None
     g.skstack_session_id = row.id
@@ -124,7 +125,7 @@ def _load_from_header(given: Request) -> User | None:
     if scheme.lower() != "bearer" or not found:
         return None
     now = utcnow()
-    row: ApiToken | None = _find(ApiToken, ApiToken.token_hash, found)
+    row: ApiToken | None = _find(ApiToken, found)
     if row is None or not row.is_valid(now) or not row.user.active:
         g._login_user = login_manager.anonymous_user()
         raise NotSignedIn(
@@ -134,25 +135,28 @@ def _load_from_header(given: Request) -> User | None:
     return row.user
 
 
-def _find(model: type[Any], column: InstrumentedAttribute[str], found: str) -> Any:
+def _find(model: type[UserSession] | type[ApiToken], token: str) -> Any:
     """Return the session or token with its user, groups and roles, in one statement; None if there is none."""
-    statement = (
+    try:
+        return db.session.scalars(_statement(model), {"token_hash": hashed(token)}).unique().one_or_none()
+    except (OperationalError, PoolTimeout):
+        g._login_user = login_manager.anonymous_user()  # The page that tells of it must not ask again.
+        raise
+
+
+@cache
+def _statement(model: type[UserSession] | type[ApiToken]) -> sa.Select[Any]:
+    # Built once: building it costs as much as running it, and every request for a piece of a log runs it.
+    return (
         sa.select(model)
         .join(model.user)
         .outerjoin(User.groups)
         .outerjoin(User.roles)
-        .where(column == hashed(found))
+        .where(model.token_hash == sa.bindparam("token_hash"))
         .order_by(Group.name, Role.name)
-        .options(
-            contains_eager(model.user).options(contains_eager(User.groups), contains_eager(User.roles)),
-        )
+        .options(contains_eager(model.user).options(contains_eager(User.groups), contains_eager(User.roles)))
         .execution_options(populate_existing=True)
     )
-    try:
-        return db.session.scalars(statement).unique().one_or_none()
-    except (OperationalError, PoolTimeout):
-        g._login_user = login_manager.anonymous_user()  # The page that tells of it must not ask again.
-        raise
 
 
 def _note(column: InstrumentedAttribute[Any], row: Any, now: dt.datetime, every: dt.timedelta) -> None:
