@@ -1,0 +1,1 @@
+"""The benchmark: `make bench`. Each row prints ours, the floor measured in the same run, and the ratio."""
