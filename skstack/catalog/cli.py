@@ -31,9 +31,7 @@ def apply(file: str, dry_run: bool, prune: bool) -> None:
     try:
         standard_input = file == "-"
         changes = catalog_file.apply(
-            click.get_text_stream("stdin", "utf-8").read()
-            if standard_input
-            else Path(file).read_text("utf-8"),
+            sys.stdin.buffer.read().decode() if standard_input else Path(file).read_text("utf-8"),
             actor=None,
             source="standard input" if standard_input else file,
             folder=Path.cwd() if standard_input else Path(file).resolve().parent,

@@ -1,0 +1,8 @@
+"""The configuration's pages. Each module puts its routes on the one blueprint."""
+
+from __future__ import annotations
+
+from skstack.catalog.views import config_centers, pages, variables, workorders
+from skstack.catalog.views.blueprint import blueprint
+
+__all__ = ["blueprint", "config_centers", "pages", "variables", "workorders"]
