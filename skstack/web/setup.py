@@ -133,6 +133,7 @@ def _navigation() -> list[dict[str, Any]]:
         if entry["pages"] and not any(current_user.may(page) for page in entry["pages"]):
             continue
         same_section = entry["endpoint"].partition(".")[0] == section and section not in ("tickets", "audit")
+        same_section = same_section and not request.path.startswith("/me")  # One's own pages are no part of People.
         entries.append(
             {
                 **entry,

@@ -24,7 +24,7 @@
       for (const [column, shown] of Object.entries(JSON.parse(stored))) {
         const cell = `[data-columns="${CSS.escape(key.slice(8))}"] [data-col="${CSS.escape(column)}"]`;
         if (!shown) rules.push(`${cell} { display: none }`);
-        else rules.push(`${cell}.col-off { display: table-cell }`, `@media (max-width: 639px) { ${cell}.col-off { display: grid } }`);
+        else rules.push(`${cell}.col-off { display: table-cell }`, `@media (max-width: 639px) { ${cell}.col-off { display: block } }`);
       }
     }
     sheet.replaceSync(rules.join("\n"));

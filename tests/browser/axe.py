@@ -22,7 +22,7 @@ def violations(page: Any, within: str | None = None) -> list[str]:
     found = page.evaluate(
         "async ([within, tags]) => {"
         "  scrollTo(0, 0);"
-        "  const wanted = {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']};"
+        "  const wanted = {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations'], preload: false};"
         "  return (await axe.run(within || document, wanted)).violations;"
         "}",
         [within, TAGS],
