@@ -189,8 +189,7 @@ class Keepalive:
             # Servers that do not know this request answer that they do not: an answer all the same.
             with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
                 self._transport.global_request("keepalive@openssh.com", wait=True)
-            if self._transport.is_active():
-                self._answered = time.monotonic()
+            self._answered = time.monotonic()
 
 
 def _reach(target: SshTarget, timeout: float) -> socket.socket:

@@ -176,8 +176,9 @@ def test_a_stopped_process_is_ended_too(runs: Runs) -> None:
     assert runs.finish(plan, process).seconds < plan.grace + 2
 
 
-def test_a_daemon_does_not_outlive_its_step(runs: Runs) -> None:
-    done = runs("setsid sleep 300 & echo started", "echo next")
+@pytest.mark.parametrize("daemon", ["sleep 300", "bash -c 'trap \"\" TERM; sleep 300; sleep 300'"])
+def test_a_daemon_does_not_outlive_its_step(runs: Runs, daemon: str) -> None:
+    done = runs(f"setsid {daemon} & echo started", "echo next")
     assert done.result.exit_code == 0
     assert done.output == b"started\nnext\n"
     assert done.seconds < 3

@@ -258,8 +258,10 @@ def test_a_peer_that_falls_silent_is_noticed(runs: Runs, sshd: Sshd) -> None:
 
 @pytest.mark.faults
 def test_stopping_ends_everything_on_the_remote_host(runs: Runs, sshd: Sshd) -> None:
+    # Without the mark in its environment, so known by its arguments.
+    unmarked = f"sleep 301.{os.getpid()}"
     plan, process = runs.started(
-        "trap '' TERM; (setsid bash -c 'trap \"\" TERM; sleep 300 & wait' &); (env -i sleep 301 &);"
+        f"trap '' TERM; (setsid bash -c 'trap \"\" TERM; sleep 300 & wait' &); (env -i {unmarked} &);"
         "setsid bash -c '(sleep 302 &)'; echo up; while :; do sleep 60; done",
         target=sshd.target(),
     )
@@ -271,7 +273,7 @@ def test_stopping_ends_everything_on_the_remote_host(runs: Runs, sshd: Sshd) -> 
     assert plan.grace <= done.seconds < plan.grace + 2
     assert not left_of(plan)
     assert done.result.left_behind == 0
-    assert subprocess.run(["pgrep", "-x", "-f", "sleep 301"], check=False).returncode == 1
+    assert subprocess.run(["pgrep", "-x", "-f", unmarked], check=False).returncode == 1
 
 
 @pytest.mark.faults
