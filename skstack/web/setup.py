@@ -133,7 +133,8 @@ def _navigation() -> list[dict[str, Any]]:
         if entry["pages"] and not any(current_user.may(page) for page in entry["pages"]):
             continue
         same_section = entry["endpoint"].partition(".")[0] == section and section not in ("tickets", "audit")
-        same_section = same_section and not request.path.startswith("/me")  # One's own pages are no part of People.
+        # One's own pages are no part of People.
+        same_section = same_section and not request.path.startswith("/me")
         entries.append(
             {
                 **entry,
