@@ -134,10 +134,13 @@ def _classes(style: Style) -> str:
         foreground, background = background, foreground
         if background is None:
             names.append("a-inverse")
-    if background is not None:
-        behind = colours.palette(background)
-    else:
-        behind = colours.TEXT if style.flags & INVERSE else colours.PANE
+    behind = (
+        colours.palette(background)
+        if background is not None
+        else colours.TEXT
+        if style.flags & INVERSE
+        else colours.PANE
+    )
     if background is not None:
         names.append(f"a-bg{background}")
     if foreground is not None and colours.is_legible(foreground, behind):
