@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from skstack.messages import N_, Message
 from skstack.substitution.findings import (
     ASSIGNING,
@@ -18,6 +20,7 @@ from skstack.substitution.syntax import (
     Text,
     Word,
 )
+from skstack.substitution.values import PREFIX
 
 
 class Builtins(Findings):
@@ -25,6 +28,10 @@ class Builtins(Findings):
 
     def evaluating(self, base: str, first: Word, arguments: list[Word]) -> None:
         reached = self.flow.all
+        if base == "eval":
+            # $WO_Name in quotes is not expanded here, but is by eval.
+            names = re.findall(PREFIX + r"(\w+)", " ".join(self.approximate(word) for word in arguments))
+            reached |= {name for name in names if name in self.variables and not self.variables[name].strict}
         if self.outer and base != "eval" and not self.values_in(arguments):
             # A fixed file, read in a program of its own: what it does with its surroundings is its own affair.
             return
@@ -55,8 +62,15 @@ class Builtins(Findings):
         if [self.flow.text(word) for word in arguments[:1]] == ["-v"]:
             for word in arguments[1:2]:
                 self.refuse_if_reached(word, Message(NAMED.text, {"program": base}), NAME_SAFE)
-        if arguments and (self.flow.text(arguments[0]) or "").startswith("-v"):
+        if arguments and self.start_of(arguments[0]).startswith("-v"):
             self.refuse_if_reached(arguments[0], Message(NAMED.text, {"program": base}), NAME_SAFE)
+        if arguments and self.may_vanish(arguments[0]):
+            self.refuse_word(
+                arguments[0],
+                self.values_in(arguments[1:2]),
+                N_("This could be the option -v, and what follows it a variable's name."),
+                N_("Put it in double quotes, or write it out."),
+            )
         if len(arguments) > 1 and self.may_be_option(arguments[0]):
             self.refuse_if_reached(
                 arguments[0], BEFORE, N_("Write a format before it: printf %%s {%(name)s}.")
@@ -65,7 +79,7 @@ class Builtins(Findings):
     def test(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
         for index, word in enumerate(arguments):
             before = self.flow.text(arguments[index - 1]) if index else None
-            if before in ("-v", "-R"):
+            if before in ("-v", "-R") or (before is None and index == 1):
                 self.refuse_if_reached(
                     word,
                     Message(NAMED.text, {"program": base}),
@@ -87,7 +101,7 @@ class Builtins(Findings):
         for word in arguments:
             part = word.parts[0] if word.parts else None
             found = ASSIGNING.match(part.text) if isinstance(part, Text) else None
-            if not found or self.flow.typed or found.group(1) in self.flow.arrays:
+            if not found or self.flow.is_typed(found.group(1)) or found.group(1) in self.flow.arrays:
                 self.refuse_if_reached(word, Message(NAMED.text, {"program": base}), NAME_SAFE)
             else:
                 self.set_for(found.group(1), word)

@@ -24,7 +24,10 @@ def display(line: Line, values: Mapping[str, str | Sequence[str]], *, masked: It
         if isinstance(piece, str):
             shown.append(piece)
             continue
-        value = MASK if piece.name in hidden else values[piece.name]
+        if piece.name in hidden:
+            shown.append(MASK)
+            continue
+        value = values[piece.name]
         if not isinstance(value, str) and piece.one_argument_each and not piece.quote:
             shown.append(" ".join(_alone(item) for item in value))
         else:

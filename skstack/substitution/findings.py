@@ -154,19 +154,30 @@ class Findings(ABC):
 
     def written(self, word: Word) -> Origins:
         """Return what values the line writes into the file that this word names."""
-        name = self.flow.text(word)
-        return self.files.get(name.rsplit("/", 1)[-1], NOTHING) if name else NOTHING
+        if self.files and any(isinstance(part, Text) and is_pattern(part) for part in word.parts):
+            return NOTHING.union(*self.files.values())
+        return self.files.get(self._file_name(word), NOTHING)
 
     def values_in(self, words: list[Word]) -> Origins:
         return NOTHING.union(*(self.flow.reaching(word) for word in words))
 
     def may_vanish(self, word: Word) -> bool:
-        """Tell whether this can become no word, or several: an expansion outside quotes."""
-        return any(
-            (isinstance(part, Parameter | Substitution) and not part.quoted and self.flow.text(word) is None)
-            or self.is_several(part)
-            for part in word.parts
+        """Tell whether this can become no word, or several, or all but its literal end, which is an option."""
+        if any(self.is_several(part) for part in word.parts):
+            return True
+        if self.flow.text(word) is not None:
+            return False
+        expansions = [part for part in word.parts if isinstance(part, Parameter | Substitution)]
+        if any(not part.quoted or _is_list(part) for part in expansions):
+            return True
+        rest = self.literal_of(word)
+        return (
+            bool(expansions) and not isinstance(word.parts[0], Slot) and rest[:1] in ("-", "+") and bool(rest)
         )
+
+    def literal_of(self, word: Word) -> str:
+        """Return the word's literal text, as if its expansions gave nothing."""
+        return "".join(part.text for part in word.parts if isinstance(part, Text))
 
     def may_be_option(self, word: Word) -> bool:
         """Tell whether a value can make this an option, in spite of the check of whole words."""
@@ -208,13 +219,35 @@ class Findings(ABC):
                     self._note_file(found, redirect, reached)
             if isinstance(node, Simple) and node.words and self.flow.text(node.words[0]) == "tee":
                 for word in node.words[1:]:
-                    name = (self.flow.text(word) or "").rsplit("/", 1)[-1]
+                    name = self._file_name(word)
                     if name and self.flow.all:
                         found[name] = self.flow.all
         return found
 
     def _note_file(self, found: dict[str, Origins], redirect: Redirect, reached: Origins) -> None:
-        name = self.flow.text(redirect.target)
-        if name and reached and redirect.operator in (">", ">>", ">|", "&>", "&>>"):
-            base = name.rsplit("/", 1)[-1]
-            found[base] = found.get(base, NOTHING) | reached
+        name = self._file_name(redirect.target)
+        if name and reached and redirect.operator in (">", ">>", ">|", "&>", "&>>", "<>", ">&"):
+            found[name] = found.get(name, NOTHING) | reached
+
+    def _file_name(self, word: Word) -> str:
+        """Return a file's name without its directory, or the variable that has it, as far as it is certain."""
+        name = self.flow.text(word)
+        if name is not None:
+            return name.rsplit("/", 1)[-1]
+        return "".join(
+            part.text if isinstance(part, Text) else f"${getattr(part, 'name', '')}" for part in word.parts
+        ).rsplit("/", 1)[-1]
+
+
+def _is_list(part: Parameter | Substitution) -> bool:
+    """Tell whether this gives several words in double quotes too: `$@`, `${array[@]}`, `${!prefix@}`."""
+    if not isinstance(part, Parameter):
+        return False
+    subscript = part.subscript.parts if part.subscript else []
+    at = any(isinstance(each, Text) and each.text == "@" for each in subscript)
+    return part.name == "@" or at or (part.indirect and part.operator == "@")
+
+
+def is_pattern(part: Text) -> bool:
+    """Tell whether the shell would expand file names or braces in this."""
+    return not part.quoted and re.search(r"[*?\[]|\{[^{}]*(?:,|\.\.)", part.text) is not None

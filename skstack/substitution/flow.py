@@ -58,7 +58,7 @@ class Flow:
         self.positional = arguments
         self.split: set[str] = set(outer.split) if outer else set()  # names that hold a part of a value
         self.arrays: set[str] = set()
-        self.typed = False  # something here is declared as a number, an array or a reference
+        self.typed: set[str] = set()  # names declared as a number, an array or a reference; `*`: any
         self.constants: dict[str, str] = {}
         self._nodes = list(walk(commands))
         self.all: Origins = arguments.union(extra, *map(self._direct, self._nodes))
@@ -201,9 +201,25 @@ class Flow:
             if isinstance(node, Simple):
                 texts = [literal(word) for word in node.words]
                 if {"declare", "typeset", "local", "export", "readonly"} & {*texts}:
-                    self.typed |= any(
-                        text is None or re.match(r"[-+].*[aAin]", text) is not None for text in texts[1:]
-                    )
+                    self._find_typed(node, texts)
+
+    def _find_typed(self, node: Simple, texts: list[str | None]) -> None:
+        names = {text for text in texts[1:] if text and not text.startswith(("-", "+"))}
+        names |= {assigned.name for assigned in node.declared}
+        if None in texts:
+            self.typed.add("*")
+        if any(text and re.match(r"[-+].*[in]", text) for text in texts):
+            self.typed |= names
+        if any(text and re.match(r"[-+].*n", text) for text in texts):
+            # What a reference refers to may be of any type.
+            self.typed.add("*")
+        if any(text and re.match(r"[-+].*[aA]", text) for text in texts):
+            self.arrays |= {name.split("=")[0] for name in names}
+            self.typed |= {assigned.name for assigned in node.declared if assigned.elements is None}
+
+    def is_typed(self, name: str) -> bool:
+        """Tell whether what is assigned to this name is read as code."""
+        return name in self.typed or "*" in self.typed
 
     def _find_constants(self) -> None:
         several: set[str] = set()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 
 from skstack.messages import N_
-from skstack.substitution.lexer import Lexer, Unreadable
+from skstack.substitution.conditions import ConditionGrammar
+from skstack.substitution.lexer import PLACEHOLDER, Lexer, Unreadable
 from skstack.substitution.syntax import (
     Arithmetic,
     Assignment,
@@ -35,15 +35,10 @@ _SEPARATOR = re.compile(r"&&|\|\||;(?![;&])|&(?![>&])")
 _ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?=)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CONDITION_SIGN = re.compile(r"&&|\|\||\(|\)|!(?=[ \t])|<|>")
-_DEEPEST = 40
 
 
 class Grammar(Lexer):
     """Reads one logical line: `Grammar(text, known).line()`."""
-
-    def __init__(self, text: str, known: Container[str], depth: int = 0) -> None:
-        super().__init__(text, known)
-        self._depth = depth
 
     def line(self) -> list[Pipeline]:
         """Read the whole text. Raises Unreadable where bash would not read it, or only this cannot."""
@@ -56,24 +51,20 @@ class Grammar(Lexer):
 
     def commands_until(self, closing: str, opened: int) -> list[Pipeline]:
         """Read commands up to and including `closing`, which ends a substitution or a subshell."""
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise Unreadable(opened, N_("This is nested too deeply to be read."))
-        commands = self._list()
+        with self.deeper(opened):
+            commands = self._list()
         if self.peek() != closing:
             if self.i < len(self.text):
                 raise self._unexpected()
             raise Unreadable(opened, N_("This parenthesis is not closed on its line."))
         self.i += 1
-        self._depth -= 1
         return commands
 
     def nested(self, text: str, at: int, end: int) -> list[Pipeline]:
         """Read what stands in backticks."""
-        if self._depth > _DEEPEST:
-            raise Unreadable(at, N_("This is nested too deeply to be read."))
         try:
-            return Grammar(text, self.known, self._depth + 1).line()
+            with self.deeper(at):
+                return Grammar(text, self.known, self.depth).line()
         except Unreadable as unreadable:
             raise Unreadable(at, unreadable.message, unreadable.instead) from unreadable
 
@@ -115,8 +106,6 @@ class Grammar(Lexer):
             self._take_keyword()
             while self._keyword() in ("-p", "--"):
                 self._take_keyword()
-        if self._at_end_of_list():
-            return Pipeline([])
         commands = [self._command()]
         while True:
             self.skip_blanks()
@@ -124,17 +113,18 @@ class Grammar(Lexer):
                 return Pipeline(commands)
             self.i += 2 if self.peek(2) == "|&" else 1
             self.skip_blanks()
-            while self._keyword() in ("time", "!"):
-                self._take_keyword()
+            if self._keyword() == "!":
+                raise self._unexpected()
             commands.append(self._command())
 
     # Commands.
 
     def _command(self) -> Command:
+        with self.deeper(self.i):
+            return self._any_command()
+
+    def _any_command(self) -> Command:
         self.skip_blanks()
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise Unreadable(self.i, N_("This is nested too deeply to be read."))
         at, keyword = self.i, self._keyword()
         command: Command
         if self.peek(2) == "((":
@@ -153,7 +143,6 @@ class Grammar(Lexer):
             command = self._simple()
         if not isinstance(command, Simple):
             command.redirects += self._redirects()
-        self._depth -= 1
         return command
 
     def _compound(self, keyword: str, at: int) -> Compound:
@@ -209,10 +198,16 @@ class Grammar(Lexer):
         self.skip_blanks()
         if keyword == "for" and self.peek(2) == "((":
             header = Calculation(self.arithmetic(self.i + 2, "))", quoted=True), self.i)
+            if sum(part.text.count(";") for part in header.expression.parts if isinstance(part, Text)) != 2:
+                raise Unreadable(header.at, N_("Three parts are expected here: ((start; condition; step))."))
             self._skip_one_separator()
             body = self._braced_or_do(at)
             return Compound("for((", [[Pipeline([header])], body], at)
+        self.skip_blanks()
+        start = self.i
         name = self._name_word()
+        if not _NAME.match(name):
+            raise Unreadable(start, N_("A name is expected here."))
         self.skip_blanks()
         words: list[Word] | None = None
         if self._keyword() == "in":
@@ -290,6 +285,7 @@ class Grammar(Lexer):
                 raise Unreadable(at, N_("This “[[” is not closed by “]]” on its line."))
             if re.compile(r"\]\](?=[\s;|&()<>]|\Z)").match(self.text, self.i):
                 self.i += 2
+                ConditionGrammar(words, at).check()
                 return Condition(words, at)
             sign = _CONDITION_SIGN.match(self.text, self.i)
             if sign and not (words and plain(words[-1]) == "=~"):
@@ -324,6 +320,8 @@ class Grammar(Lexer):
         return Word(parts, at, self.i)
 
     def _simple(self) -> Command:
+        if self._keyword() in _CLOSING or self._keyword() in ("in", "]]"):
+            raise self._unexpected()
         command = Simple([], [], [], self.i)
         while True:
             self.skip_blanks()
@@ -464,6 +462,8 @@ class Grammar(Lexer):
             )
         self.i = operator.end()
         self.skip_blanks()
+        if _DESCRIPTOR.match(self.text, self.i) and not PLACEHOLDER.match(self.text, self.i):
+            raise self._unexpected()
         return Redirect(operator.group(), self._required_word(), descriptor.group() if descriptor else "", at)
 
     # Words that only mean something where a command may start.

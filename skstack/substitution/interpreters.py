@@ -41,6 +41,15 @@ class Interpreters(Findings):
     ) -> None:
         """Check the code, the script and the standard input of a program that runs text."""
         code, operands, mode = self._interpreter_options(base, program, arguments)
+        for index, word in enumerate(arguments[: len(arguments) - len(operands) + 1]):
+            if self.may_vanish(word):
+                self.refuse_word(
+                    word,
+                    # As an option it could make code of what does not look like it.
+                    self.flow.all if self.literal_of(word) else self.values_in(arguments[index + 1 :]),
+                    N_("Where this is empty, the value after it would be run."),
+                    N_("Put it in double quotes, or write it out."),
+                )
         for word in code:
             self._refuse_code(base, program, word)
         if mode == "m":
@@ -75,20 +84,15 @@ class Interpreters(Findings):
         self, base: str, program: Interpreter, first: Word, operands: list[Word], stdin: Origins
     ) -> None:
         if operands and self.flow.text(operands[0]) != "-":
-            self._script(base, operands[0], operands[1:])
-        elif program.reads_stdin:
+            self._script(base, operands[0])
+        if program.reads_stdin and (
+            not operands or self.flow.text(operands[0]) == "-" or self.may_vanish(operands[0])
+        ):
             self.refuse_stdin(base, first, stdin)
 
-    def _script(self, base: str, script: Word, rest: list[Word]) -> None:
+    def _script(self, base: str, script: Word) -> None:
         if self.refuse_if_reached(script, PROGRAM_NAME, N_("Write the name of the file out.")):
             return
-        if self.may_vanish(script) and rest:
-            self.refuse_word(
-                script,
-                self.values_in(rest),
-                N_("Where this is empty, the value would be run."),
-                N_("Put it in double quotes."),
-            )
         written = self.written(script)
         self.refuse_word(script, written, Message(WRITTEN.text, {"program": base}), None)
         for part in script.parts:
@@ -112,18 +116,11 @@ class Interpreters(Findings):
             if start == "--":
                 return code, rest, mode
             if not start.startswith(("-", "+") if is_shell else "-") or start == "-":
-                if self.may_vanish(word) and self.values_in(rest) and not code and mode != "c":
-                    self.refuse_word(
-                        word,
-                        self.values_in(rest),
-                        N_("Where this is empty, the value would be run."),
-                        N_("Put it in double quotes."),
-                    )
                 return code, arguments[index:], mode
             taken = self._exact_option(base, program, word, start, rest, code)
             if taken is None:
                 mode_now, taken = self._letters(base, program, word, start, rest, code)
-                mode = mode_now or mode
+                mode = mode if mode == "c" else mode_now or mode
                 if mode_now == "m":
                     return code, rest[1:], "m"
                 if mode_now == "C":
@@ -154,16 +151,10 @@ class Interpreters(Findings):
         self, base: str, program: Interpreter, word: Word, start: str, rest: list[Word], code: list[Word]
     ) -> tuple[str, int]:
         """Take a word of one-letter options: return what mode they set, and how many words they are."""
-        is_shell, mode = base in SHELLS, ""
+        if base in SHELLS:
+            return self._shell_letters(base, program, start, rest)
         for position, letter in enumerate(start[1:], 1):
-            attached = position + 1 < len(start) or (len(word.parts) > 1 and position + 1 == len(start))
-            if is_shell:
-                if letter in "cs":
-                    mode = letter
-                elif letter in program.takes and not attached:
-                    self._refuse_code(base, program, rest[0]) if rest else None
-                    return mode, 2
-                continue
+            attached = position + 1 < len(start) or self.flow.text(word) is None
             if base.startswith(("python", "pypy")) and letter == "m":
                 self._module(base, word, attached, rest)
                 return "m", 1
@@ -178,7 +169,16 @@ class Interpreters(Findings):
             if letter in program.attached and letter not in "0l":
                 break
         self.refuse_if_reached(word, BEFORE, NAME_SAFE)
-        return mode, 1
+        return "", 1
+
+    def _shell_letters(
+        self, base: str, program: Interpreter, start: str, rest: list[Word]
+    ) -> tuple[str, int]:
+        """Take a word of a shell's options; each `o` in it takes one of the words after it."""
+        taken = sum(letter in program.takes for letter in start[1:])
+        for word in rest[:taken]:
+            self._refuse_code(base, program, word)
+        return "c" if "c" in start else "s" if "s" in start else "", 1 + taken
 
     def _module(self, base: str, word: Word, attached: bool, rest: list[Word]) -> None:
         module = word if attached or not rest else rest[0]

@@ -12,6 +12,7 @@ from skstack.substitution.findings import (
     PROGRAM_NAME,
     VERSION,
     WRITTEN,
+    is_pattern,
 )
 from skstack.substitution.flow import NOTHING, Origins
 from skstack.substitution.grammar import DECLARING
@@ -32,8 +33,6 @@ from skstack.substitution.syntax import (
     Word,
 )
 
-_BRACES = re.compile(r"\{[^{}]*(?:,|\.\.)")
-_PATTERN = re.compile(r"[*?\[]")
 _CODE_OPTION = re.compile(r"-[a-zA-Z]*[ce]|--(?:command|eval|execute|exec)")
 # Programs that only print or store what looks like a command.
 _INDIFFERENT = frozenset(
@@ -63,10 +62,7 @@ class Invocations(Builtins, Starters, Interpreters, Options):
         if written and "/" in name:
             self.refuse_word(first, written, Message(WRITTEN.text, {"program": name}), None)
         if (
-            any(
-                isinstance(p, Text) and not p.quoted and (_BRACES.search(p.text) or _PATTERN.search(p.text))
-                for p in first.parts
-            )
+            any(isinstance(p, Text) and is_pattern(p) for p in first.parts)
             and name != "["
             and (reached or stdin)
         ):

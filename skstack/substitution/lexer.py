@@ -20,6 +20,7 @@ _BLANK = " \t"
 _META = " \t|&;()<>"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_DEEPEST = 40
 _SPECIAL = "@*#?-$!0123456789"
 _ANSI_C = re.compile(
     r"\\(?:x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8})|([0-7]{1,3})|c(.)|(.))", re.DOTALL
@@ -46,10 +47,11 @@ class Unreadable(Exception):
 class Lexer(ABC):
     """Reads words from one logical line. The grammar reads commands with it, and it, commands in words."""
 
-    def __init__(self, text: str, known: Container[str]) -> None:
+    def __init__(self, text: str, known: Container[str], depth: int = 0) -> None:
         self.text = text
         self.known = known
         self.i = 0
+        self.depth = depth
         # (offset, length, message, instead) of what is refused wherever it stands
         self.refused: list[tuple[int, int, Message, Message | None]] = []
         self.verbatim: list[tuple[int, int]] = []  # where bash would not join lines at a backslash
@@ -64,6 +66,15 @@ class Lexer(ABC):
     @abstractmethod
     def nested(self, text: str, at: int, end: int) -> list[Pipeline]:
         """Read the commands of a text that is not part of this one: what stands in backticks."""
+
+    @contextmanager
+    def deeper(self, at: int) -> Iterator[None]:
+        """Read something that stands within something. Raises Unreadable where that goes on for too long."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise Unreadable(at, N_("This is nested too deeply to be read."))
+        yield
+        self.depth -= 1
 
     # Characters.
 
@@ -225,6 +236,10 @@ class Lexer(ABC):
     # Expansions.
 
     def _dollar(self, *, quoted: bool) -> list[Part]:
+        with self.deeper(self.i):
+            return self._expansion(quoted=quoted)
+
+    def _expansion(self, *, quoted: bool) -> list[Part]:
         at = self.i
         after = self.text[at + 1 : at + 2]
         if after == "(":

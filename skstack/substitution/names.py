@@ -57,7 +57,6 @@ _NAMES = frozenset(
         "HISTFILESIZE",
         "COLUMNS",
         "LINES",
-        "COPROC",
         "EDITOR",
         "VISUAL",
         "PAGER",

@@ -51,7 +51,11 @@ class Rules(Invocations):
     def check(self) -> None:
         """Check all commands."""
         for node in walk(self.commands):
-            if isinstance(node, Simple) and [literal(word) for word in node.words] == ["exec"]:
+            if (
+                isinstance(node, Simple)
+                and "exec" in [literal(word) for word in node.words]
+                and node.redirects
+            ):
                 # What it redirects holds for the commands after it.
                 self.stdin |= self.flow.all
         self._list(self.commands, self.stdin)
@@ -110,6 +114,8 @@ class Rules(Invocations):
         for word in command.words:
             self._word(word, stdin)
         if command.words:
+            for word in command.words[1:]:
+                self._secret(command.words[0], word)
             if command.declared:
                 self.declared_by(command)
             self.invocation(command.words, stdin)
@@ -127,7 +133,6 @@ class Rules(Invocations):
                         N_("Put it in double quotes."),
                     )
             self.whole_words |= self.beginning(word)
-            self._secret(words[0], word)
 
     def _secret(self, first: Word, word: Word) -> None:
         """Refuse a secret among the arguments of a program, which the list of processes shows."""
@@ -270,7 +275,7 @@ class Rules(Invocations):
                 ),
                 N_("Write its value out, or choose another name for the variable."),
             )
-        elif self.flow.typed:
+        elif self.flow.is_typed(name):
             self._typed(reached, where)
 
     def _typed(self, reached: Origins, where: Part) -> None:

@@ -64,12 +64,12 @@ class Starters(Findings):
             index += 1
         rest = arguments[index:]
         if rest:
-            if wrapper.assignments and self.refuse_if_reached(
+            if base == "env" and self.refuse_if_reached(
                 rest[0], PROGRAM_NAME, N_("To set a variable write its name out: X={%(name)s}.")
             ):
                 return
             self.invocation(rest, stdin)
-        elif wrapper.shell_if_none and stdin:
+        if wrapper.shell_if_none and not [word for word in rest if not self.may_vanish(word)]:
             self.refuse_stdin(base, first, stdin)
 
     def _wrapper_option(
@@ -91,7 +91,15 @@ class Starters(Findings):
                 return 2
             return 1
         for position, letter in enumerate(start[1:], 1):
-            attached = position + 1 < len(start) or len(word.parts) > 1
+            certain = self.flow.text(word) is not None
+            attached = position + 1 < len(start) or not certain
+            if position + 1 == len(start) and not certain and letter in wrapper.code + wrapper.takes:
+                self.refuse_word(
+                    word,
+                    self.values_in(rest),
+                    N_("Where this is empty after its letter, the next word belongs to the option."),
+                    N_("Put a blank after the letter."),
+                )
             if letter in wrapper.code:
                 self._code(
                     base, word if attached else (rest[0] if rest else word), message, safe, rest, stdin
@@ -113,7 +121,7 @@ class Starters(Findings):
     def find(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
         reached = self.values_in(arguments)
         for index, word in enumerate(arguments):
-            if self.flow.text(word) in ("-exec", "-execdir", "-ok", "-okdir"):
+            if self.literal_of(word) in ("-exec", "-execdir", "-ok", "-okdir"):
                 inner: list[Word] = []
                 for each in arguments[index + 1 :]:
                     if self.flow.text(each) == ";" or (self.flow.text(each) == "+" and inner):
@@ -188,7 +196,7 @@ class Starters(Findings):
             takes = re.fullmatch(r"-[a-zA-Z0-9]*?([BbcDEeFIiJLlmOoPpQRSWw])(.*)", start, re.DOTALL)
             value = (
                 word
-                if takes and (takes.group(2) or len(word.parts) > 1)
+                if takes and (takes.group(2) or self.flow.text(word) is None)
                 else (arguments[index + 1] if takes and index + 1 < len(arguments) else word)
             )
             self.uncertain(word, arguments[index + 1 :])
@@ -241,7 +249,7 @@ class Starters(Findings):
                 separate = re.fullmatch(
                     r"-[dit]*[euw]|--(?:env|user|workdir|env-file|detach-keys|index)", option
                 )
-                start += 2 if separate and len(arguments[start].parts) == 1 else 1
+                start += 2 if separate and self.flow.text(arguments[start]) is not None else 1
             for word in arguments[start : start + 1]:
                 self.uncertain(word, arguments[start + 1 :])
             start += 1

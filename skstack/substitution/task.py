@@ -137,6 +137,7 @@ class _Compiler:
         self.logical = logical
         self.variables = variables
         self.problems: list[Problem] = []
+        self.spans: list[tuple[int, int]] = []
         self.whole_words: set[str] = set()
         self.commands: list[Pipeline] | None = None
         self.slots: list[Slot] = []
@@ -248,5 +249,6 @@ class _Compiler:
         if last_line == line:
             length = last_column - column + 1
         # The first reason at a place is the plainest; what follows from it would only confuse.
-        if not any((found.line, found.column) == (line, column) for found in self.problems):
+        if not any(first < at + max(1, length) and at < end for first, end in self.spans):
+            self.spans.append((at, at + max(1, length)))
             self.problems.append(Problem(line, column, message, instead, max(1, length)))
