@@ -145,6 +145,7 @@ def engine_options(url: str, timeout: float, threads: int) -> dict[str, Any]:
         "pool_size": min(threads, 16),
         "max_overflow": threads,
         "pool_timeout": timeout,
+        "json_serializer": _as_json,
     }
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": timeout, "check_same_thread": False}
@@ -155,6 +156,11 @@ def engine_options(url: str, timeout: float, threads: int) -> dict[str, Any]:
             "options": f"-c lock_timeout={int(timeout * 1000)} -c timezone=utc",
         }
     return options
+
+
+def _as_json(value: Any) -> str:
+    # As people wrote it, not as escapes: on SQLite it is text, in which people search.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def listen(app: Flask) -> None:

@@ -18,7 +18,7 @@ from skstack.tickets.models import Ticket
 
 def begin(ticket: Ticket, task: str) -> Run:
     """Add a queued run to the transaction under way."""
-    run = Run(ticket_id=ticket.id, task=task, state=RunState.QUEUED, fence=0, queued_at=utcnow())
+    run = Run(ticket=ticket, task=task, state=RunState.QUEUED, fence=0, queued_at=utcnow())
     db.session.add(run)
     db.session.flush()
     return run

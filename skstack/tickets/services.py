@@ -82,17 +82,18 @@ def submit(
         idempotency_key=idempotency_key,
         request_digest=request_digest if idempotency_key else None,
         created_at=now,
+        runs=[],  # Known to be empty, so that whoever shows the new ticket need not ask for them.
     )
     try:
         with transaction():
             _check_unchanged(workorder, version, actor)
             status.begin(ticket, status=TicketStatus.RUNNING, actor=actor)
             start(ticket, "pre" if plan.steps_of("pre") else "main")
-    except IntegrityError as err:
+    except (IntegrityError, Conflict):
+        # The same request may have been quicker in another process, and then be what is in the way.
         made = _made_before(actor, idempotency_key, request_digest) if idempotency_key else None
         if made is None:
             raise
-        del err
         return made
     return ticket
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import flask_smorest
 from flask import Response, abort, jsonify, request
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from webargs.flaskparser import FlaskParser
 
 from skstack.errors import Invalid, Unreadable
@@ -33,7 +33,12 @@ class Number(str):
 
 
 class _QueryParser(FlaskParser):
-    """Reads query parameters by a marshmallow schema, and says what is wrong in our own kind of error."""
+    """Reads query parameters by a marshmallow schema, and says what is wrong in our own kind of error.
+
+    An unknown one is refused: a filter that was mistyped must not give everything.
+    """
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": RAISE}
 
     def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
         found = error.normalized_messages().get("query", {})  # type: ignore[no-untyped-call]  # webargs wraps them by location

@@ -1,0 +1,61 @@
+"""`/healthz` and `/readyz`."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from skstack.db import db, transaction, utcnow
+from skstack.runs.models import Worker
+from tests.fake_runner import make_worker
+
+
+def ready(app: Flask) -> tuple[int, dict[str, str]]:
+    response = app.test_client().get("/readyz")
+    assert response.json["status"] == ("ok" if response.status_code == 200 else "failed")
+    return response.status_code, response.json["checks"]
+
+
+def set_worker(app: Flask, **columns: object) -> None:
+    with app.app_context(), transaction():
+        db.session.execute(sa.update(Worker).values(**columns))
+
+
+def test_a_process_that_answers_is_alive(app: Flask) -> None:
+    response = app.test_client().get("/healthz")
+    assert (response.status_code, response.json) == (200, {"status": "ok"})
+
+
+@pytest.mark.both_databases
+def test_ready_is_who_has_a_migrated_database_and_a_living_worker(app: Flask) -> None:
+    assert ready(app) == (503, {"database": "ok", "migrations": "ok", "worker": "failed"})
+    with app.app_context():
+        make_worker()
+    assert ready(app) == (200, {"database": "ok", "migrations": "ok", "worker": "ok"})
+    set_worker(app, seen_at=utcnow() - dt.timedelta(hours=1))
+    assert ready(app)[0] == 503
+    set_worker(app, seen_at=utcnow(), stopped_at=utcnow())
+    assert ready(app)[0] == 503
+
+
+@pytest.mark.both_databases
+def test_a_database_of_another_version_is_not_ready(app: Flask) -> None:
+    with app.app_context(), transaction():
+        db.session.execute(sa.text("UPDATE alembic_version SET version_num = 'other'"))
+    assert ready(app) == (503, {"database": "ok", "migrations": "failed", "worker": "failed"})
+    with app.app_context(), transaction():
+        db.session.execute(sa.text("DROP TABLE alembic_version"))
+    assert ready(app)[1]["migrations"] == "failed"
+
+
+def test_a_database_that_does_not_answer_is_not_ready(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **more: object) -> None:
+        raise sa.exc.OperationalError("SELECT 1", {}, Exception("gone"))
+
+    with app.app_context():
+        monkeypatch.setattr(db.session, "execute", fail)
+    assert ready(app) == (503, {"database": "failed", "migrations": "failed", "worker": "failed"})
+    assert app.test_client().get("/healthz").status_code == 200
