@@ -34,6 +34,7 @@
     observer = new IntersectionObserver(nearGap, { root: scroller, rootMargin: "400px 0px" });
     endAnnounced = Boolean(log.querySelector("[data-run-ended]"));
     for (const name of ["wrap", "times"]) setMode(name, recall(name));
+    size(scroller);
     watchGaps();
     tick();
     if (location.hash.includes("step-")) jump(decodeURIComponent(location.hash.slice(1)));
@@ -133,6 +134,7 @@
       const loaded = document.createElement("template");
       loaded.innerHTML = await response.text();
       if (!gap.isConnected) return;
+      size(loaded.content);
       inPlace(() => gap.replaceWith(loaded.content));
       trim();
       watchGaps();
@@ -147,6 +149,14 @@
     const gap = link.closest(".gap");
     load(gap, gap.dataset[link.dataset.edge]);
   });
+
+  // The style sheet reserves the height of chunks that are out of sight.
+  const size = (within) => {
+    for (const chunk of within.querySelectorAll(".chunk:not([data-sized])")) {
+      chunk.style.setProperty("--lines", chunk.childElementCount);
+      chunk.dataset.sized = "";
+    }
+  };
 
   const makeGap = (chunk, first, last) => {
     const gap = document.getElementById("log-gap").content.firstElementChild.cloneNode(true);
@@ -205,6 +215,7 @@
         if (before.childElementCount + last.childElementCount > CHUNK_LINES) break;
         before.append(...last.children);
         before.dataset.last = last.dataset.last;
+        delete before.dataset.sized;
         last.remove();
         last = before;
       }
@@ -219,6 +230,7 @@
     if (!log) return;
     connected();
     join();
+    size(scroller);
     const grown = scroller.scrollHeight;
     if (following) toEnd();
     else if (!isAtEnd() && grown !== Number(scroller.dataset.height)) newOutput().hidden = false;
