@@ -105,6 +105,8 @@ def upgrade() -> None:
     sa.Column('signed_in_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_users'))
     )
+    # Written by hand: Alembic's comparison leaves out indexes on expressions.
+    op.create_index('uq_users_username_lower', 'users', [sa.text('lower(username)')], unique=True)
     op.create_table('workers',
     sa.Column('id', sa.Integer(), nullable=False),
     sa.Column('host', sa.String(length=255), nullable=False),
@@ -438,6 +440,7 @@ def downgrade() -> None:
 
     op.drop_table('api_tokens')
     op.drop_table('workers')
+    op.drop_index('uq_users_username_lower', table_name='users')
     op.drop_table('users')
     with op.batch_alter_table('sign_in_attempts', schema=None) as batch_op:
         batch_op.drop_index('ix_sign_in_attempts_address_at')

@@ -77,7 +77,8 @@ def create(
 @_refuses_in_one_line
 def set_password(name: str, password_stdin: bool) -> None:
     """Give the user NAME a password, and end their sessions."""
-    services.set_password(_user(name), _read_password(password_stdin), actor=None, now=utcnow())
+    password = _read_password(password_stdin)
+    services.set_password(_user(name), password, actor=None, now=utcnow())
     click.echo(f"{name} has a new password. Their sessions have ended.")
 
 

@@ -17,6 +17,7 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import DataRequired, Length, Optional, ValidationError
 
 from skstack.accounts import passwords, tokens
@@ -106,8 +107,8 @@ class UserForm(FlaskForm):
 
     def offer(self, groups: Iterable[Group], roles: Iterable[Role]) -> None:
         """Fill in what may be chosen."""
-        self.groups.choices = [(group.id, group.name) for group in groups]
-        self.roles.choices = [(role.id, role.name) for role in roles]
+        self.groups.choices = [SelectChoice(group.id, group.name) for group in groups]
+        self.roles.choices = [SelectChoice(role.id, role.name) for role in roles]
 
     def chosen(self, field: Field, rows: Iterable[Any]) -> list[Any]:
         """Return those of `rows` that are chosen in `field`."""
@@ -137,4 +138,4 @@ class GroupForm(FlaskForm):
 class RoleForm(GroupForm):
     """A role, with its pages."""
 
-    pages = SelectMultipleField(N_("Pages"), choices=[(page.value, page.label) for page in Page])
+    pages = SelectMultipleField(N_("Pages"), choices=[SelectChoice(page.value, page.label) for page in Page])

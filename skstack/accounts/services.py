@@ -227,19 +227,20 @@ def _save(row: Any, *, actor: User | None, name: str, description: str, **values
 
 
 def _delete(row: Group | Role, kind: str, actor: User | None) -> None:
+    name = row.name
     record(
         Action.DELETED,
         actor=actor,
         object_type=kind,
         object_id=row.id,
-        object_name=row.name,
+        object_name=name,
         before=_of_named(row),
     )
     db.session.delete(row)
     try:
         db.session.flush()
     except IntegrityError as err:  # Something that named no dependents refers to it.
-        raise Conflict(N_("%(name)s is still used, so it was not deleted.", name=row.name)) from err
+        raise Conflict(N_("%(name)s is still used, so it was not deleted.", name=name)) from err
 
 
 def _require_superuser(actor: User | None) -> None:
@@ -263,20 +264,21 @@ def _require_another(actor: User | None, user: User) -> None:
         )
     if not user.superuser or not user.active:
         return
-    # Locked where the database locks rows, so that two superusers cannot shut each other out at the same moment.
     active = db.session.scalars(
-        sa.select(User.id)
-        .where(User.superuser.is_(True), User.active.is_(True))
-        .order_by(User.id)
-        .with_for_update()
+        sa.select(User.id).where(User.superuser.is_(True), User.active.is_(True))
     ).all()
     if len(active) <= 1:
         raise Conflict(N_("%(name)s is the last active superuser, and one must remain.", name=user.username))
 
 
 def _lock(user: User) -> None:
-    """Read the user again as it is now, and keep others from changing it until the transaction ends."""
-    db.session.refresh(user, with_for_update=True)
+    """Read the user again as it is now, and keep others from changing it until the transaction ends.
+
+    Superusers are locked with it, all in one order, so that two cannot shut each other out at the same moment.
+    """
+    rows = sa.select(User.id).where(sa.or_(User.id == user.id, User.superuser.is_(True)))
+    db.session.execute(rows.order_by(User.id).with_for_update())
+    db.session.refresh(user)
 
 
 def _email(email: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, current_app, make_response, redirect, render_template, request, url_for
 from flask_babel import gettext
 from flask_login import current_user
+from wtforms.fields.choices import SelectChoice
 
 from skstack.accounts import people_views, profile, queries, sessions, signing_in, tokens
 from skstack.accounts.blueprint import blueprint
@@ -17,7 +18,7 @@ from skstack.errors import Invalid, TooManyRequests
 from skstack.messages import N_, Message
 from skstack.web.forms import go_to, place_errors, tell
 from skstack.web.permissions import Permission, permit
-from skstack.web.text import LANGUAGES
+from skstack.web.text import LANGUAGES, translate
 
 _THEMES = (("auto", N_("As the system")), ("light", N_("Light")), ("dark", N_("Dark")))
 
@@ -215,13 +216,16 @@ def _sign_in_page(form: SignInForm, status: int = 200, message: Message | str = 
 def _profile_form(**values: Any) -> ProfileForm:
     theme = request.cookies.get("theme")
     form = ProfileForm(**values, theme=theme if theme in ("light", "dark") else "auto")
-    form.language.choices = [("", gettext("As the browser asks")), *LANGUAGES.items()]
-    form.timezone.choices = [
-        ("", gettext("As set for skstack")),
-        *((name, name) for name in profile.timezones()),
-    ]
-    form.theme.choices = [(value, gettext(label.text)) for value, label in _THEMES]
+    form.language.choices = _choices(("", gettext("As the browser asks")), *LANGUAGES.items())
+    form.timezone.choices = _choices(
+        ("", gettext("As set for skstack")), *((name, name) for name in profile.timezones())
+    )
+    form.theme.choices = _choices(*((value, translate(label)) for value, label in _THEMES))
     return form
+
+
+def _choices(*choices: tuple[str, str]) -> list[SelectChoice]:
+    return [SelectChoice(value, label) for value, label in choices]
 
 
 def _profile_page(form: ProfileForm) -> str:
