@@ -54,6 +54,11 @@ class Builtins(Findings):
                     N_("Choose another name for the variable."),
                 )
 
+        if base in ("mapfile", "readarray") and any(
+            self.start_of(word).startswith("-C") for word in arguments
+        ):
+            self.refuse_stdin(base, first, stdin)
+
     def let(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
         for word in arguments:
             self.calculated(word.parts, Text("", False, word.at, word.end))

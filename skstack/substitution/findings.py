@@ -176,8 +176,11 @@ class Findings(ABC):
         )
 
     def literal_of(self, word: Word) -> str:
-        """Return the word's literal text, as if its expansions gave nothing."""
-        return "".join(part.text for part in word.parts if isinstance(part, Text))
+        """Return the word's certain text, as if all else in it gave nothing."""
+        return "".join(
+            part.text if isinstance(part, Text) else self.flow.constants.get(getattr(part, "name", ""), "")
+            for part in word.parts
+        )
 
     def may_be_option(self, word: Word) -> bool:
         """Tell whether a value can make this an option, in spite of the check of whole words."""
@@ -205,7 +208,8 @@ class Findings(ABC):
 
     def uncertain(self, word: Word, rest: list[Word]) -> None:
         """Refuse a value that may be no word, several words, or an option, before a command."""
-        if rest and (self.may_vanish(word) or self.may_be_option(word)):
+        several = any(self.is_several(part) for part in word.parts)
+        if several or (rest and (self.may_vanish(word) or self.may_be_option(word))):
             self.refuse_if_reached(
                 word, BEFORE, N_("Choose a variable with one value that no dash may start.")
             )
@@ -251,3 +255,12 @@ def _is_list(part: Parameter | Substitution) -> bool:
 def is_pattern(part: Text) -> bool:
     """Tell whether the shell would expand file names or braces in this."""
     return not part.quoted and re.search(r"[*?\[]|\{[^{}]*(?:,|\.\.)", part.text) is not None
+
+
+def is_one_of(option: str, options: frozenset[str]) -> bool:
+    """Tell whether this is one of the options, or a long one cut short, as GNU programs allow."""
+    return option in options or (
+        len(option) > len("--x")
+        and option.startswith("--")
+        and any(each.startswith(option) for each in options)
+    )

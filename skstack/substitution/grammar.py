@@ -295,12 +295,16 @@ class Grammar(Lexer):
                 )
                 continue
             previous = plain(words[-1]) if words else None
-            word = self._pattern() if previous in ("==", "=", "!=", "=~") else self.word()
+            word = (
+                self._pattern(regular=previous == "=~")
+                if previous in ("==", "=", "!=", "=~")
+                else self.word()
+            )
             if word.at == word.end:
                 raise self._unexpected()
             words.append(word)
 
-    def _pattern(self) -> Word:
+    def _pattern(self, *, regular: bool) -> Word:
         """Read a pattern or a regular expression in `[[`, in which parentheses may stand."""
         at = self.i
         parts: list[Part] = []
@@ -310,6 +314,8 @@ class Grammar(Lexer):
             if depth == 0 and char in " \t;&)":
                 break
             if char in "<>" or (char == "|" and depth == 0 and self.peek(2) == "||"):
+                break
+            if char in "(|" and not (regular or depth or self.text[self.i - 1 : self.i + 1] in _EXTENDED):
                 break
             if char in "()|" or (depth and char in " \t;&"):
                 depth += (char == "(") - (char == ")")
@@ -503,6 +509,7 @@ class Grammar(Lexer):
 
 
 _NAME_AT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?=[ \t])")
+_EXTENDED = ("?(", "*(", "+(", "@(", "!(")
 _OPENING = ("{", "if", "while", "until", "for", "select", "case", "[[")
 
 

@@ -14,6 +14,7 @@ from skstack.substitution.findings import (
     STDIN_SAFE,
     WRITTEN,
     Findings,
+    is_one_of,
 )
 from skstack.substitution.flow import NOTHING, Origins
 from skstack.substitution.grammar import Grammar
@@ -41,7 +42,33 @@ class Interpreters(Findings):
     ) -> None:
         """Check the code, the script and the standard input of a program that runs text."""
         code, operands, mode = self._interpreter_options(base, program, arguments)
-        for index, word in enumerate(arguments[: len(arguments) - len(operands) + 1]):
+        self._certain_start(arguments, len(arguments) - len(operands) + 1)
+        for word in code:
+            self._refuse_code(base, program, word)
+        if mode == "m":
+            return
+        if base in SHELLS:
+            self._shell(base, program, first, operands, mode, stdin)
+            return
+        if program.first_operand_is == "script" and not code:
+            self._script_or_stdin(base, program, first, operands, stdin)
+            return
+        if program.first_operand_is != "script":
+            self._operands_are_no_options(operands)
+        if not code and program.first_operand_is == "code" and operands and mode != "f":
+            code, operands = operands[:1], operands[1:]
+            self._refuse_code(base, program, code[0])
+        if code:
+            self._constant_code(base, program, code, operands, stdin, arguments)
+        elif program.first_operand_is == "database" and len(operands) > 1:
+            for word in operands[1:]:
+                self._refuse_code(base, program, word)
+        elif program.reads_stdin:
+            self.refuse_stdin(base, first, stdin)
+
+    def _certain_start(self, arguments: list[Word], length: int) -> None:
+        """Refuse expansions that may be empty, before it is known which argument is code or a script."""
+        for index, word in enumerate(arguments[:length]):
             if self.may_vanish(word):
                 self.refuse_word(
                     word,
@@ -50,25 +77,12 @@ class Interpreters(Findings):
                     N_("Where this is empty, the value after it would be run."),
                     N_("Put it in double quotes, or write it out."),
                 )
-        for word in code:
-            self._refuse_code(base, program, word)
-        if mode == "m":
-            return
-        if base in SHELLS:
-            self._shell(base, program, first, operands, mode, stdin)
-            return
-        if not code and program.first_operand_is == "code" and operands:
-            code, operands = operands[:1], operands[1:]
-            self._refuse_code(base, program, code[0])
-        if code:
-            self._constant_code(base, program, code, operands, stdin, arguments)
-        elif program.first_operand_is == "script":
-            self._script_or_stdin(base, program, first, operands, stdin)
-        elif program.first_operand_is == "database" and len(operands) > 1:
-            for word in operands[1:]:
-                self._refuse_code(base, program, word)
-        elif program.reads_stdin:
-            self.refuse_stdin(base, first, stdin)
+
+    def _operands_are_no_options(self, operands: list[Word]) -> None:
+        """Refuse values that may start with a dash, for programs whose options may follow operands."""
+        for word in operands:
+            if self.may_be_option(word):
+                self.refuse_if_reached(word, BEFORE, N_("Choose a variable whose values no dash may start."))
 
     def _shell(
         self, base: str, program: Interpreter, first: Word, operands: list[Word], mode: str, stdin: Origins
@@ -113,11 +127,13 @@ class Interpreters(Findings):
             word = arguments[index]
             start = self.start_of(word)
             rest = arguments[index + 1 :]
-            if start == "--":
+            if start == "--" or (is_shell and self.flow.text(word) == "-"):
                 return code, rest, mode
             if not start.startswith(("-", "+") if is_shell else "-") or start == "-":
                 return code, arguments[index:], mode
             taken = self._exact_option(base, program, word, start, rest, code)
+            if start.partition("=")[0] in ("--file", "--from-file"):
+                mode = "f"
             if taken is None:
                 mode_now, taken = self._letters(base, program, word, start, rest, code)
                 mode = mode if mode == "c" else mode_now or mode
@@ -135,11 +151,11 @@ class Interpreters(Findings):
         option, equals, _ = start.partition("=")
         if base == "jq" and option in ("--arg", "--argjson", "--slurpfile", "--rawfile"):
             return 3
-        if option in program.code_long:
+        if is_one_of(option, program.code_long):
             code.append(word if equals or not rest else rest[0])
             return 1 if equals else 2
-        if option in program.takes_long:
-            if option not in program.carries_long:
+        if is_one_of(option, program.takes_long):
+            if not is_one_of(option, program.carries_long):
                 self._refuse_code(base, program, word if equals or not rest else rest[0])
             return 1 if equals else 2
         if start.startswith("--"):
@@ -165,7 +181,7 @@ class Interpreters(Findings):
             if letter in program.takes:
                 if letter not in program.carries:
                     self._refuse_code(base, program, word if attached or not rest else rest[0])
-                return "", 1 if attached else 2
+                return "f" if letter == "f" else "", 1 if attached else 2
             if letter in program.attached and letter not in "0l":
                 break
         self.refuse_if_reached(word, BEFORE, NAME_SAFE)

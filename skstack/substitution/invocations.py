@@ -120,18 +120,24 @@ class Invocations(Builtins, Starters, Interpreters, Options):
                 N_("With some choices, such as “eval” or “env”, this would run the value of {%(name)s}."),
                 N_("Write the name out, or where it is: ./{%(slot)s} …", slot=slots[0].name),
             )
-        tail = "".join(part.text for part in first.parts[-1:] if isinstance(part, Text)).rsplit("/", 1)[-1]
-        if tail in INTERPRETERS or tail in WRAPPERS:
-            self._named(tail, first, arguments, stdin)
-        elif (
-            tail in ("", "SHELL")
-            and isinstance(first.parts[-1], Parameter)
-            and first.parts[-1].name in ("SHELL", "BASH")
-        ):
-            self.interpreter("sh", INTERPRETERS["sh"], first, arguments, stdin)
-        else:
+        last = first.parts[-1]
+        if isinstance(last, Parameter) and last.name in ("SHELL", "BASH", "0"):
+            self.interpreter("bash", INTERPRETERS["bash"], first, arguments, stdin)
+            return
+        tail = last.text.rsplit("/", 1)[-1] if isinstance(last, Text) else ""
+        # Where the expansions give nothing, the literal rest is the name.
+        bases = {tail, self.literal_of(first).rsplit("/", 1)[-1]}
+        judged = [base for base in sorted(bases) if self._is_judged(base)]
+        for base in judged:
+            self._named(base, first, arguments, stdin)
+        if not judged:
             self._option_code(first, arguments)
             self._other("", first, arguments, stdin)
+
+    def _is_judged(self, base: str) -> bool:
+        stem = VERSION.sub("", base)
+        tables = (_BUILTINS, _SPECIAL, WRAPPERS, INTERPRETERS, OPTIONS, ("eval", "source", "."))
+        return any(base in table or stem in table for table in tables)
 
     def _option_code(self, first: Word, arguments: list[Word]) -> None:
         """Refuse `-c VALUE` to a program that is not known."""
@@ -152,11 +158,11 @@ class Invocations(Builtins, Starters, Interpreters, Options):
             ended = False
             for word in arguments:
                 ended = ended or self.flow.text(word) == "--"
-                if not ended and any(self.flow.is_split(part) for part in word.parts[:1]):
+                if not ended and self.may_be_option(word):
                     self.refuse_if_reached(
                         word,
                         N_(
-                            "A part of a value could start with a dash, and %(program)s has options that run "
+                            "The value could start with a dash, and %(program)s has options that run "
                             "programs.",
                             program=base,
                         ),
@@ -190,14 +196,16 @@ _BUILTINS: dict[str, _Check] = {
         ("alias", "bind", "compgen", "complete", "compopt", "enable", "fc", "hash", "history"),
         Invocations.refuse_all,
     ),
-    "parallel": Invocations.parallel,
+    **dict.fromkeys(
+        ("parallel", "tmux", "screen", "salt", "pssh", "pdsh", "clush", "dsh"), Invocations.parallel
+    ),
 }
 
 _SPECIAL: dict[str, _Check] = {
     "find": Invocations.find,
     "xargs": Invocations.xargs,
     "ssh": Invocations.ssh,
-    "autossh": Invocations.ssh,
+    **dict.fromkeys(("autossh", "rsh", "mosh"), Invocations.ssh),
     **dict.fromkeys(
         ("docker", "podman", "nerdctl", "docker-compose", "kubectl", "lxc", "incus", "oc"),
         Invocations.container,

@@ -8,6 +8,7 @@ from skstack.messages import N_, Message
 from skstack.substitution.findings import (
     NAME_SAFE,
     Findings,
+    is_one_of,
 )
 from skstack.substitution.flow import Origins
 from skstack.substitution.syntax import (
@@ -30,12 +31,14 @@ class Options(Findings):
     def options(self, base: str, pattern: re.Pattern[str], arguments: list[Word]) -> None:
         message = N_("%(program)s runs what this option names, or reads it as code.", program=base)
         safe = _OPTION_SAFE_FOR.get(base, N_("Write it out, without a value in it."))
+        longs = frozenset(re.findall(r"--[a-z-]+", pattern.pattern))
         for index, word in enumerate(arguments):
             start = self.start_of(word)
-            if pattern.match(start):
+            cut_short = is_one_of(start.partition("=")[0], longs)
+            if cut_short or pattern.match(start):
                 if not self.refuse_if_reached(word, message, safe):
                     self._strict_in_option(base, word, message)
-                following = arguments[index + 1 : index + 2] if pattern.fullmatch(start) else []
+                following = arguments[index + 1 : index + 2] if cut_short or pattern.fullmatch(start) else []
                 for each in following:
                     if base != "find":
                         self.refuse_if_reached(each, message, safe)

@@ -365,6 +365,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "linux32": Wrapper(),
     "setarch": Wrapper(operands=1),
     "chpst": Wrapper("uUbeCmdoptcrf/"),
+    "sshpass": Wrapper("pfdP"),
+    "jobs": Wrapper(),
     "gosu": Wrapper(operands=1),
     "su-exec": Wrapper(operands=1),
     "tini": Wrapper(),
@@ -400,6 +402,9 @@ OPTIONS: dict[str, re.Pattern[str]] = {
         "kubectl": r"--kubeconfig",
         "ansible-playbook": r"-e|--extra-vars",
         "docker": r"--entrypoint",
+        "helm": r"--post-renderer",
+        "gcloud": r"--command",
+        "vagrant": r"-c|--command",
     }.items()
 }
 OPTIONS |= {"bsdtar": OPTIONS["tar"], "gtar": OPTIONS["tar"], "ncat": OPTIONS["nc"], "netcat": OPTIONS["nc"]}

@@ -6,13 +6,13 @@ import re
 
 from skstack.messages import N_, Message
 from skstack.substitution.findings import (
-    ASSIGNING,
     BEFORE,
     NAME_SAFE,
     PROGRAM_NAME,
     PROGRAM_TEXT,
     VERSION,
     Findings,
+    is_one_of,
 )
 from skstack.substitution.flow import NOTHING, Origins
 from skstack.substitution.programs import (
@@ -27,6 +27,8 @@ from skstack.substitution.syntax import (
     Word,
 )
 
+_ANY = 99  # operands of `su` and `script`, none of which is a command
+
 
 class Starters(Findings):
     """Rules for such programs, local and remote."""
@@ -37,32 +39,7 @@ class Starters(Findings):
         if wrapper.joins and not {self.flow.text(word) for word in arguments} & wrapper.unless:
             for word in arguments:
                 self.refuse_if_reached(word, Message(PROGRAM_TEXT.text, {"program": base}), wrapper.safe)
-        operands = wrapper.operands
-        index = 0
-        while index < len(arguments):
-            word = arguments[index]
-            text = self.flow.text(word)
-            start = self.start_of(word)
-            if text == "--":
-                index += 1
-                operands_left = operands if operands < 99 else 0
-                for operand in arguments[index : index + operands_left]:
-                    self.uncertain(operand, arguments[index + 1 :])
-                index += operands_left
-                break
-            if start.startswith("-") and len(start) > 1:
-                index += self._wrapper_option(base, wrapper, arguments, index, start, stdin)
-                continue
-            if wrapper.assignments and ASSIGNING.match(start):
-                self.set_for(start.split("=")[0].rstrip("+"), word)
-                index += 1
-                continue
-            if not operands:
-                break
-            operands -= 1
-            self.uncertain(word, arguments[index + 1 :])
-            index += 1
-        rest = arguments[index:]
+        rest = self._wrapped(base, wrapper, arguments, stdin)
         if rest:
             if base == "env" and self.refuse_if_reached(
                 rest[0], PROGRAM_NAME, N_("To set a variable write its name out: X={%(name)s}.")
@@ -71,6 +48,36 @@ class Starters(Findings):
             self.invocation(rest, stdin)
         if wrapper.shell_if_none and not [word for word in rest if not self.may_vanish(word)]:
             self.refuse_stdin(base, first, stdin)
+
+    def _wrapped(self, base: str, wrapper: Wrapper, arguments: list[Word], stdin: Origins) -> list[Word]:
+        """Check a wrapper's own options and operands; return the words of the command that it starts."""
+        operands = wrapper.operands
+        index = 0
+        while index < len(arguments):
+            word = arguments[index]
+            start = self.start_of(word)
+            if self.flow.text(word) == "--":
+                operands = operands if operands < _ANY else 0
+                for operand in arguments[index + 1 : index + 1 + operands]:
+                    self.uncertain(operand, arguments[index + 2 :])
+                return arguments[index + 1 + operands :]
+            if self.flow.text(word) == "-":
+                index += 1
+            elif start.startswith("-"):
+                index += self._wrapper_option(base, wrapper, arguments, index, start, stdin)
+            elif wrapper.assignments and "=" in start:
+                self.set_for(start.split("=")[0].rstrip("+"), word)
+                index += 1
+            elif operands:
+                operands -= 1
+                self.uncertain(word, arguments[index + 1 :])
+                if operands < _ANY - 1 and wrapper.operands == _ANY:
+                    # What follows the user goes to the shell as its arguments, the first as its program.
+                    self.refuse_if_reached(word, PROGRAM_NAME, wrapper.safe)
+                index += 1
+            else:
+                return arguments[index:]
+        return []
 
     def _wrapper_option(
         self, base: str, wrapper: Wrapper, arguments: list[Word], index: int, start: str, stdin: Origins
@@ -82,10 +89,10 @@ class Starters(Findings):
         safe = wrapper.safe or SHELL_SAFE
         if start.startswith("--"):
             option, equals, _ = start.partition("=")
-            if option in wrapper.code_long:
+            if is_one_of(option, wrapper.code_long):
                 self._code(base, word if equals else (rest[0] if rest else word), message, safe, rest, stdin)
                 return 1 if equals else 2
-            if option in wrapper.takes_long and not equals:
+            if is_one_of(option, wrapper.takes_long) and not equals:
                 for value in rest[:1]:
                     self.uncertain(value, rest[1:])
                 return 2
@@ -215,8 +222,8 @@ class Starters(Findings):
                     )
             index += 2 if value is not word else 1
         rest = arguments[index:]
-        if rest and len(rest) > 1:
-            self.uncertain(rest[0], rest[1:])
+        for word in rest[:1]:
+            self.uncertain(word, rest)
         for word in rest[1:]:
             if self.refuse_if_reached(
                 word,
@@ -239,9 +246,9 @@ class Starters(Findings):
         """Find the command that runs in a container: after `exec` and the container, or after `--`."""
         texts = [self.flow.text(word) for word in arguments]
         start = None
-        if base == "kubectl" and "exec" in texts and "--" in texts:
+        if base in ("kubectl", "oc") and {"exec", "run", "debug"} & set(texts) and "--" in texts:
             start = texts.index("--") + 1
-        elif base != "kubectl" and "exec" in texts and texts.index("exec") < 6:
+        elif base not in ("kubectl", "oc") and "exec" in texts and texts.index("exec") < 6:
             start = texts.index("exec") + 1
             while start < len(arguments) and self.start_of(arguments[start]).startswith("-"):
                 option = self.start_of(arguments[start])
@@ -253,6 +260,8 @@ class Starters(Findings):
             for word in arguments[start : start + 1]:
                 self.uncertain(word, arguments[start + 1 :])
             start += 1
+            if texts[start : start + 1] == ["--"]:
+                start += 1
         if start is not None:
             if start < len(arguments):
                 self.invocation(arguments[start:], stdin)

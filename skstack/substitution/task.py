@@ -156,6 +156,16 @@ class _Compiler:
                     N_("A backslash does not join lines within single quotes or a comment."),
                     N_("Close the quote before the backslash, and remove comments from the lines it joins."),
                 )
+        if logical.text[:1] in ("-", "+"):
+            self._refuse(
+                0,
+                1,
+                N_(
+                    "A line may not start with “%(sign)s”: bash would take it for options.",
+                    sign=logical.text[0],
+                ),
+                N_("Start it with the name of the command."),
+            )
         if self.commands is not None:
             nodes = list(walk(self.commands))
             inside = {

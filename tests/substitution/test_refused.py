@@ -508,7 +508,12 @@ FOUND = [
     "echo {V} > x.sh; sh *", "echo {V} | exec sh ${X#a}", """V={V} sh "$1"-c 'eval "$V"'""", '"$SHELL" -c ${X@Q} {V}',
     '"$@" {V}', "${X@P} exec <<< {V}; sh", "bash -cset -- {V}", "bash -oc pipefail {V}", "perl -'e' {V}",
     'perl -e"$X" {V}', 'sudo -u"$X" probe {V}', "sudo -'u' x {V}", 'sudo -"u" x sh -c {V}',
-    'F=$(mktemp); echo {V} > "$F"; sh "$F"', "eval '$WO_V'", "a[ {V} ]=1", "a[1 + {V}]=1",
+    'F=$(mktemp); echo {V} > "$F"; sh "$F"', "eval '$WO_V'", "env }A=1 {V}", "bash - {V}", "-c {V}", "+x",
+    'CMD=eval; $CMD"$X" {V}', "env - {V}", "$0 -c {V}", "echo {V} | $0",
+    "env$X -u {Hosts} probe", "eval$X {V}", "su x {V}", "tmux send-keys {V}", "jobs -x {V}", "env --spl {V}",
+    "kubectl run x --image=y -- {V}", "lxc exec c -- {V}", "echo {V} | mapfile -C eval -c 1 a", "ssh {Dash}",
+    "tar --checkpoint-act=exec={V} x", "rsync {Dash} x", "sed -n 5p {Dash}", "sshpass -p x ssh host {V}",
+    "a[ {V} ]=1", "a[1 + {V}]=1",
 ]  # fmt: skip
 
 
