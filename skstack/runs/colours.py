@@ -77,7 +77,7 @@ def _legible(index: int) -> Colour:
 
 
 def _lighter(part: int) -> int:
-    return part + max(1, (255 - part) // 16)
+    return min(255, part + max(1, (255 - part) // 16))
 
 
 def _ink(index: int) -> Colour:

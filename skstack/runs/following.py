@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from flask import current_app, g
-from flask_login import current_user
+from flask import current_app
 
-from skstack.accounts.models import User
-from skstack.errors import NotSignedIn
 from skstack.extensions import db
-from skstack.messages import N_
 from skstack.runs.models import Run
 from skstack.runs.tail import Growth, Tails
 from skstack.states import RunState
@@ -46,15 +42,6 @@ def wait_for_more(
     return tails().wait(
         directory, offset, 0 if state.is_final else timeout, seen_events=seen_events, enough=enough
     )
-
-
-def user_after_wait() -> User:
-    """Return who asks, looked up anew: the session may have ended meanwhile. Raises NotSignedIn then."""
-    g.pop("_login_user", None)
-    if not current_user.is_authenticated:
-        raise NotSignedIn(N_("Sign in to go on."))
-    user: User = current_user
-    return user
 
 
 def state_after_result(run_id: int) -> RunState:

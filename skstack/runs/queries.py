@@ -16,6 +16,12 @@ from skstack.tickets.models import Ticket
 from skstack.tickets.queries import can_see
 
 _FOR_USUAL = 11
+# Built once: every fragment of every watcher asks this.
+_VISIBLE = (
+    sa.select(Run)
+    .where(Run.id == sa.bindparam("run_id"))
+    .options(joinedload(Run.ticket).options(defer(Ticket.plan)))
+)
 
 # Made once: watchers of a log ask this all the time.
 _STATE = sa.select(Run.state, Ticket.submitter_id).join(Ticket).where(Run.id == sa.bindparam("run_id"))
@@ -26,9 +32,9 @@ def visible_run(run_id: int, user: User) -> Run:
 
     The ticket's plan is left out; a look at it is one statement more.
     """
-    run = db.session.get(
-        Run, run_id, options=[joinedload(Run.ticket).options(defer(Ticket.plan))], populate_existing=True
-    )
+    run = db.session.scalars(
+        _VISIBLE, {"run_id": run_id}, execution_options={"populate_existing": True}
+    ).first()
     if run is None or not can_see(run.ticket, user):
         raise NotFound
     return run

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, abort, render_template, request
+from flask import Blueprint, Response, abort, g, render_template, request
 from flask_login import current_user
 
-from skstack.accounts.models import Page
-from skstack.errors import Unreadable
+from skstack.accounts.models import Page, User
+from skstack.errors import NotSignedIn, Unreadable
 from skstack.extensions import db
 from skstack.messages import N_
 from skstack.runs import pane
-from skstack.runs.following import LONGEST_WAIT, state_after_result, user_after_wait, wait_for_more
+from skstack.runs.following import LONGEST_WAIT, state_after_result, wait_for_more
 from skstack.runs.models import PRE, Run
 from skstack.runs.output import Output
 from skstack.runs.queries import following_run, visible_run
@@ -67,7 +67,7 @@ def log(run_id: int) -> str:
     else:
         if growth.final:
             state_after_result(run_id)
-        run = visible_run(run_id, user_after_wait())
+        run = visible_run(run_id, _user_after_wait())
         output = Output(run.directory)
         view, added = pane.changed_since(run, output, cursor, prefix=prefix)
     return render_template(
@@ -153,6 +153,15 @@ def _log(views: list[pane.RunView], *, whole: bool) -> dict[str, Any]:
         "whole": whole,
         "actions": actions(last.run.ticket, current_user) if last and last.is_over else [],
     }
+
+
+def _user_after_wait() -> User:
+    """Return who asks, looked up anew: the session may have ended meanwhile. Raises NotSignedIn then."""
+    g.pop("_login_user", None)
+    if not current_user.is_authenticated:
+        raise NotSignedIn(N_("Sign in to go on."))
+    user: User = current_user
+    return user
 
 
 def _follower(run: Run) -> pane.RunView | None:
