@@ -19,8 +19,11 @@ from skstack.substitution.syntax import (
     Simple,
     Text,
     Word,
+    literal,
 )
 from skstack.substitution.values import PREFIX
+
+NAME_UNTOLD = N_("Which variable is assigned here cannot be told, and this line has a value in it.")
 
 
 class Builtins(Findings):
@@ -45,7 +48,9 @@ class Builtins(Findings):
     def refuse_names(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
         for word in arguments:
             self.refuse_if_reached(word, Message(NAMED.text, {"program": base}), NAME_SAFE)
-            name = self.flow.text(word) or ""
+            if literal(word) is None and base != "unset":
+                self.refuse_word(word, self.flow.all, NAME_UNTOLD, NAME_SAFE)
+            name = literal(word) or ""
             if base != "unset" and runs_code_by_name(name) and self.flow.names.get(name):
                 self.refuse_word(
                     word,
@@ -64,11 +69,15 @@ class Builtins(Findings):
             self.calculated(word.parts, Text("", False, word.at, word.end))
 
     def printf(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
-        if [self.flow.text(word) for word in arguments[:1]] == ["-v"]:
+        if [literal(word) for word in arguments[:1]] == ["-v"]:
             for word in arguments[1:2]:
                 self.refuse_if_reached(word, Message(NAMED.text, {"program": base}), NAME_SAFE)
+                if literal(word) is None:
+                    self.refuse_word(word, self.flow.all, NAME_UNTOLD, NAME_SAFE)
         if arguments and self.start_of(arguments[0]).startswith("-v"):
             self.refuse_if_reached(arguments[0], Message(NAMED.text, {"program": base}), NAME_SAFE)
+            if literal(arguments[0]) is None:
+                self.refuse_word(arguments[0], self.flow.all, NAME_UNTOLD, NAME_SAFE)
         if arguments and self.may_vanish(arguments[0]):
             self.refuse_word(
                 arguments[0],
@@ -83,7 +92,7 @@ class Builtins(Findings):
 
     def test(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
         for index, word in enumerate(arguments):
-            before = self.flow.text(arguments[index - 1]) if index else None
+            before = literal(arguments[index - 1]) if index else None
             if before in ("-v", "-R") or (before is None and index == 1):
                 self.refuse_if_reached(
                     word,
@@ -91,7 +100,7 @@ class Builtins(Findings):
                     N_("Test whether it is empty instead: test -n {%(name)s}."),
                 )
             elif index + 1 < len(arguments) and self.may_be_option(word):
-                operator = self.flow.text(arguments[index + 1])
+                operator = literal(arguments[index + 1])
                 if operator is None or operator in ("-a", "-o"):
                     self.refuse_if_reached(
                         word, BEFORE, N_("Use [[ … ]], where a value is never an operator.")

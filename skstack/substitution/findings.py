@@ -23,11 +23,13 @@ from skstack.substitution.syntax import (
     Substitution,
     Text,
     Word,
+    literal,
     walk,
 )
 from skstack.substitution.values import Variable
 
 VERSION = re.compile(r"-?[0-9][0-9.]*\Z")
+_OPTION = re.compile(r"[-+].")
 ASSIGNING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=")
 
 # What several rules say.
@@ -156,7 +158,7 @@ class Findings(ABC):
         """Return what values the line writes into the file that this word names."""
         if self.files and any(isinstance(part, Text) and is_pattern(part) for part in word.parts):
             return NOTHING.union(*self.files.values())
-        return self.files.get(self._file_name(word), NOTHING)
+        return NOTHING.union(*(self.files.get(name, NOTHING) for name in self._file_names(word)))
 
     def values_in(self, words: list[Word]) -> Origins:
         return NOTHING.union(*(self.flow.reaching(word) for word in words))
@@ -165,22 +167,17 @@ class Findings(ABC):
         """Tell whether this can become no word, or several, or all but its literal end, which is an option."""
         if any(self.is_several(part) for part in word.parts):
             return True
-        if self.flow.text(word) is not None:
+        if literal(word) is not None:
             return False
         expansions = [part for part in word.parts if isinstance(part, Parameter | Substitution)]
         if any(not part.quoted or _is_list(part) for part in expansions):
             return True
-        rest = self.literal_of(word)
-        return (
-            bool(expansions) and not isinstance(word.parts[0], Slot) and rest[:1] in ("-", "+") and bool(rest)
-        )
+        return bool(expansions) and not isinstance(word.parts[0], Slot) and self.could_be(word, _OPTION)
 
-    def literal_of(self, word: Word) -> str:
-        """Return the word's certain text, as if all else in it gave nothing."""
-        return "".join(
-            part.text if isinstance(part, Text) else self.flow.constants.get(getattr(part, "name", ""), "")
-            for part in word.parts
-        )
+    def could_be(self, word: Word, pattern: re.Pattern[str]) -> bool:
+        """Tell whether one of the word's possible texts matches; also where it can be any text."""
+        texts = self.flow.possibilities(word.parts)
+        return texts is None or any(pattern.match(text) for text in texts)
 
     def may_be_option(self, word: Word) -> bool:
         """Tell whether a value can make this an option, in spite of the check of whole words."""
@@ -190,7 +187,7 @@ class Findings(ABC):
 
     def start_of(self, word: Word) -> str:
         """Return the certain text that the word begins with."""
-        text = self.flow.text(word)
+        text = literal(word)
         if text is not None:
             return text
         start = ""
@@ -201,10 +198,8 @@ class Findings(ABC):
         return start
 
     def approximate(self, word: Word) -> str:
-        return "".join(
-            part.text if isinstance(part, Text) else self.flow.constants.get(getattr(part, "name", ""), "_")
-            for part in word.parts
-        )
+        """Return the word's text with a letter for all that is expanded in it."""
+        return "".join(part.text if isinstance(part, Text) else "_" for part in word.parts)
 
     def uncertain(self, word: Word, rest: list[Word]) -> None:
         """Refuse a value that may be no word, several words, or an option, before a command."""
@@ -221,26 +216,23 @@ class Findings(ABC):
                 reached = self.flow.reaching([node])
                 for redirect in node.redirects:
                     self._note_file(found, redirect, reached)
-            if isinstance(node, Simple) and node.words and self.flow.text(node.words[0]) == "tee":
+            if isinstance(node, Simple) and node.words and literal(node.words[0]) == "tee":
                 for word in node.words[1:]:
-                    name = self._file_name(word)
-                    if name and self.flow.all:
-                        found[name] = self.flow.all
+                    found |= dict.fromkeys(self._file_names(word) if self.flow.all else (), self.flow.all)
         return found
 
     def _note_file(self, found: dict[str, Origins], redirect: Redirect, reached: Origins) -> None:
-        name = self._file_name(redirect.target)
-        if name and reached and redirect.operator in (">", ">>", ">|", "&>", "&>>", "<>", ">&"):
-            found[name] = found.get(name, NOTHING) | reached
+        if reached and redirect.operator in (">", ">>", ">|", "&>", "&>>", "<>", ">&"):
+            for name in self._file_names(redirect.target):
+                found[name] = found.get(name, NOTHING) | reached
 
-    def _file_name(self, word: Word) -> str:
-        """Return a file's name without its directory, or the variable that has it, as far as it is certain."""
-        name = self.flow.text(word)
-        if name is not None:
-            return name.rsplit("/", 1)[-1]
-        return "".join(
+    def _file_names(self, word: Word) -> set[str]:
+        """Return what a file may be called, without its directory, and the variables that have its name."""
+        shown = "".join(
             part.text if isinstance(part, Text) else f"${getattr(part, 'name', '')}" for part in word.parts
-        ).rsplit("/", 1)[-1]
+        )
+        texts = {shown, *(self.flow.possibilities(word.parts) or ())}
+        return {text.rsplit("/", 1)[-1] for text in texts} - {""}
 
 
 def _is_list(part: Parameter | Substitution) -> bool:

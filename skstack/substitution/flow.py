@@ -7,13 +7,14 @@ functions need no special care. Where it cannot be told, a value is taken to arr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from skstack.substitution.syntax import (
     Arithmetic,
     Assignment,
     Compound,
     Parameter,
+    Part,
     Pipeline,
     Simple,
     Slot,
@@ -34,7 +35,10 @@ _ASSIGNING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=")
 _COUNTED = re.compile(r"(.+)_[0-9]+\Z")
 # The shell itself fills these from what went through a command.
 _AMBIENT = frozenset({"_", "REPLY", "MAPFILE", "BASH_REMATCH", "BASH_ARGV", "BASH_ARGV0", "OPTARG", "COPROC"})
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_MOST = 64  # texts that a word is followed with; beyond, it can be any
 _READING = frozenset({"read", "mapfile", "readarray", "getopts"})
+_DECLARING = frozenset({"declare", "typeset", "local", "export", "readonly"})
 
 
 class Flow:
@@ -59,15 +63,16 @@ class Flow:
         self.split: set[str] = set(outer.split) if outer else set()  # names that hold a part of a value
         self.arrays: set[str] = set()
         self.typed: set[str] = set()  # names declared as a number, an array or a reference; `*`: any
-        self.constants: dict[str, str] = {}
+        self.possible: dict[str, set[str]] = {k: set(v) for k, v in outer.possible.items()} if outer else {}
+        self.untold: set[str] = set(outer.untold) if outer else set()  # names that may have any text
         self._nodes = list(walk(commands))
         self.all: Origins = arguments.union(extra, *map(self._direct, self._nodes))
         if outer:
             self.all |= frozenset().union(
                 *(self.names.get(node.name, NOTHING) for node in self._nodes if isinstance(node, Parameter))
             )
+        self._find_possible()
         self._find_declared()
-        self._find_constants()
         before = None
         while before != (before := (dict(self.names), self.positional, len(self.split))):
             self._spread()
@@ -92,17 +97,41 @@ class Flow:
         """Tell whether this is only a part of a value, which may start with a dash though the value does not."""
         return isinstance(part, Parameter) and part.name in self.split and bool(self._parameter(part))
 
-    def text(self, word: Word) -> str | None:
-        """Return the word's text where it is certain: literal, or a name that has one constant value."""
-        texts = []
-        for part in word.parts:
-            if isinstance(part, Text):
-                texts.append(part.text)
-            elif isinstance(part, Parameter) and not part.operator and part.name in self.constants:
-                texts.append(self.constants[part.name])
-            else:
+    def possibilities(self, parts: Sequence[Part]) -> frozenset[str] | None:
+        """Return the texts that these parts can give, apart from values and the surroundings: None if any.
+
+        A name that the line assigns may still be empty, when that command has not run.
+        """
+        found = {""}
+        for part in parts:
+            more = self.possible_texts(part)
+            if more is None or len(more) * len(found) > _MOST:
                 return None
-        return "".join(texts)
+            found = {text + each for text in found for each in more}
+        return frozenset(found)
+
+    def possible_texts(self, part: Part) -> frozenset[str] | None:
+        """Return the texts that one part can give, as `possibilities` does."""
+        if isinstance(part, Text):
+            return frozenset({part.text})
+        if isinstance(part, Parameter):
+            return self._possible_values(part)
+        if isinstance(part, Substitution):
+            words = [literal(node) for node in walk(part.body) if isinstance(node, Word)]
+            return frozenset({"", *(text for text in words if text)})
+        return frozenset({""})
+
+    def _possible_values(self, part: Parameter) -> frozenset[str] | None:
+        name = "@" if _POSITIONAL.match(part.name) else part.name
+        if name in self.untold or part.indirect:
+            return None if self.all else frozenset({""})
+        own = frozenset({"", *self.possible.get(name, ())})
+        if not part.operator or part.length:
+            return own
+        if part.operator.lstrip(":") in ("-", "=", "?", "+"):
+            operand = self.possibilities(part.operand)
+            return None if operand is None else own | operand
+        return None if name in self.possible else own
 
     # How values spread.
 
@@ -161,23 +190,36 @@ class Flow:
             self.positional |= self.all
 
     def _spread_simple(self, node: Simple) -> None:
-        name = literal(node.words[0])
-        arguments = node.words[1:]
-        if name == "set":
-            self.positional |= self._union(list(arguments))
-        for index, word in enumerate(node.words):
-            text = literal(word)
-            if text in _READING:
-                for target in node.words[index + 1 :]:
-                    self._assign(literal(target) or "", self.all)
-                    self.split.add(literal(target) or "")
-            elif text == "printf" and [literal(each) for each in node.words[index + 1 : index + 2]] == ["-v"]:
-                for target in node.words[index + 2 : index + 3]:
-                    self._assign((literal(target) or "").split("[")[0], self._union(list(arguments)))
+        if self._could_be(node, {"set"}):
+            self.positional |= self._union(list(node.words))
+        if self._could_be(node, _READING):
+            for name in self._names_in(node):
+                self._assign(name, self.all)
+                self.split.add(name)
+        if self._could_be(node, {"printf"}):
+            written = self._union(list(node.words))
+            for name in self._names_in(node):
+                self._assign(name, written)
+        for word in node.words:
             first = word.parts[0] if word.parts else None
             found = _ASSIGNING.match(first.text) if isinstance(first, Text) else None
             if found:
                 self._assign(found.group(1), self.reaching(word))
+
+    def _could_be(self, node: Simple, names: Collection[str]) -> bool:
+        """Tell whether one of these names is, or can be, among a command's words."""
+        return any(
+            not (self.possibilities(word.parts) or frozenset()).isdisjoint(names) for word in node.words
+        )
+
+    def _names_in(self, node: Simple) -> set[str]:
+        """Return the names among a command's words, those at the end of an option's letters too: `-aX`."""
+        found: set[str] = {"REPLY"}
+        for word in node.words:
+            for text in self.possibilities(word.parts) or ():
+                found |= {text[start:] for start in range(2, len(text))} if text[:1] == "-" else set()
+                found.add(text.split("[")[0])
+        return {name for name in found if _NAME.match(name)}
 
     def _splits(self, word: Word) -> bool:
         return any(
@@ -190,7 +232,6 @@ class Flow:
     def _assign(self, name: str, origins: Origins) -> None:
         if name and origins:
             self.names[name] = self.names.get(name, NOTHING) | origins
-            self.constants.pop(name, None)
 
     # What is known beforehand.
 
@@ -200,7 +241,7 @@ class Flow:
                 self.arrays.add(node.name)
             if isinstance(node, Simple):
                 texts = [literal(word) for word in node.words]
-                if {"declare", "typeset", "local", "export", "readonly"} & {*texts}:
+                if self._could_be(node, _DECLARING):
                     self._find_typed(node, texts)
 
     def _find_typed(self, node: Simple, texts: list[str | None]) -> None:
@@ -221,18 +262,41 @@ class Flow:
         """Tell whether what is assigned to this name is read as code."""
         return name in self.typed or "*" in self.typed
 
-    def _find_constants(self) -> None:
-        several: set[str] = set()
-        for node in self._nodes:
-            if isinstance(node, Assignment):
-                value = literal(node.value)
-                if node.name in self.constants or value is None or node.elements is not None:
-                    several.add(node.name)
-                self.constants[node.name] = value or ""
-            elif isinstance(node, Compound):
-                several.add(node.name)
-        for name in several:
-            self.constants.pop(name, None)
+    def _find_possible(self) -> None:
+        before = None
+        while before != (before := (sum(map(len, self.possible.values())), len(self.untold))):
+            for node in self._nodes:
+                if isinstance(node, Assignment):
+                    values = [node.value] if node.elements is None else node.elements
+                    for value in values:
+                        self._note_possible(node.name, value)
+                    if node.appends and node.elements is None:
+                        self.untold.add(node.name)
+                elif isinstance(node, Parameter) and node.operator in ("=", ":="):
+                    self._note_possible(node.name, Word(node.operand, node.at, node.end))
+                elif isinstance(node, Compound) and node.name:
+                    for word in node.words or []:
+                        self._note_possible(node.name, word)
+                    if node.words is None:
+                        self.possible.setdefault(node.name, set()).update(self.possible.get("@", ()))
+                elif isinstance(node, Simple):
+                    self._find_set(node)
+
+    def _find_set(self, node: Simple) -> None:
+        """Note what builtins assign: the words of `set`, and any text for what `read` and others fill."""
+        if self._could_be(node, {"set"}):
+            for word in node.words:
+                self._note_possible("@", word)
+        filled = _READING | _DECLARING | {"printf", "let"}
+        if self._could_be(node, filled):
+            self.untold |= self._names_in(node) - filled
+
+    def _note_possible(self, name: str, word: Word) -> None:
+        texts = self.possibilities(word.parts)
+        if texts is None or len(self.possible.get(name, ())) > _MOST:
+            self.untold.add(name)
+        else:
+            self.possible.setdefault(name, set()).update(texts)
 
 
 def _is_count(node: Substitution) -> bool:

@@ -255,15 +255,15 @@ class Grammar(Lexer):
         self.skip_blanks()
         start = self.i
         name = "COPROC"
-        named = _NAME_AT.match(self.text, self.i)
-        if named:
+        first = self.word()
+        self.skip_blanks()
+        if first.at < first.end and (self.peek() == "(" or self._keyword() in _OPENING):
             # Only a compound command may be named.
-            self.i = named.end()
-            self.skip_blanks()
-            if self.peek() == "(" or self._keyword() in _OPENING:
-                name = named.group()
-            else:
-                self.i = start
+            name = plain(first) or ""
+            if not _NAME.match(name):
+                raise self._unexpected()
+        else:
+            self.i = start
         return Compound("coproc", [[Pipeline([self._command()])]], at, name=name)
 
     def _body(self) -> list[Pipeline]:
@@ -371,7 +371,9 @@ class Grammar(Lexer):
             elements = None
             if found.end() == word.end and self.peek() == "(":
                 elements = self._elements()
-            return Assignment(found.group(1), None, _rest(word, found.end()), elements, word.at)
+            return Assignment(
+                found.group(1), None, _rest(word, found.end()), elements, word.at, found.group(2) == "+="
+            )
         bracket = next((part for part in word.parts if isinstance(part, Arithmetic)), None)
         name = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\[").match(self.text, word.at)
         if not bracket or not name or name.end() != bracket.at:
@@ -379,7 +381,9 @@ class Grammar(Lexer):
         sign = re.compile(r"\]\+?=").match(self.text, bracket.end)
         if not sign:
             return None
-        return Assignment(name.group(1), [bracket], _rest(word, sign.end()), None, word.at)
+        return Assignment(
+            name.group(1), [bracket], _rest(word, sign.end()), None, word.at, sign.group() == "]+="
+        )
 
     def _elements(self) -> list[Word]:
         opened = self.i
@@ -508,7 +512,6 @@ class Grammar(Lexer):
         return Unreadable(self.i, N_("“%(found)s” is not expected here.", found=found.group()[:40]))
 
 
-_NAME_AT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?=[ \t])")
 _EXTENDED = ("?(", "*(", "+(", "@(", "!(")
 _OPENING = ("{", "if", "while", "until", "for", "select", "case", "[[")
 

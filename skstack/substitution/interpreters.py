@@ -29,8 +29,10 @@ from skstack.substitution.syntax import (
     Substitution,
     Text,
     Word,
+    literal,
 )
 
+_OPTION = re.compile(r"[-+].")
 _AWKS = frozenset({"awk", "gawk", "mawk", "nawk"})
 
 
@@ -69,11 +71,11 @@ class Interpreters(Findings):
     def _certain_start(self, arguments: list[Word], length: int) -> None:
         """Refuse expansions that may be empty, before it is known which argument is code or a script."""
         for index, word in enumerate(arguments[:length]):
-            if self.may_vanish(word):
+            if self.may_vanish(word) and not self.flow.reaching(word):
                 self.refuse_word(
                     word,
                     # As an option it could make code of what does not look like it.
-                    self.flow.all if self.literal_of(word) else self.values_in(arguments[index + 1 :]),
+                    self.flow.all if self.could_be(word, _OPTION) else self.values_in(arguments[index + 1 :]),
                     N_("Where this is empty, the value after it would be run."),
                     N_("Put it in double quotes, or write it out."),
                 )
@@ -97,10 +99,10 @@ class Interpreters(Findings):
     def _script_or_stdin(
         self, base: str, program: Interpreter, first: Word, operands: list[Word], stdin: Origins
     ) -> None:
-        if operands and self.flow.text(operands[0]) != "-":
+        if operands and literal(operands[0]) != "-":
             self._script(base, operands[0])
         if program.reads_stdin and (
-            not operands or self.flow.text(operands[0]) == "-" or self.may_vanish(operands[0])
+            not operands or literal(operands[0]) == "-" or self.may_vanish(operands[0])
         ):
             self.refuse_stdin(base, first, stdin)
 
@@ -127,7 +129,7 @@ class Interpreters(Findings):
             word = arguments[index]
             start = self.start_of(word)
             rest = arguments[index + 1 :]
-            if start == "--" or (is_shell and self.flow.text(word) == "-"):
+            if start == "--" or (is_shell and literal(word) == "-"):
                 return code, rest, mode
             if not start.startswith(("-", "+") if is_shell else "-") or start == "-":
                 return code, arguments[index:], mode
@@ -170,7 +172,7 @@ class Interpreters(Findings):
         if base in SHELLS:
             return self._shell_letters(base, program, start, rest)
         for position, letter in enumerate(start[1:], 1):
-            attached = position + 1 < len(start) or self.flow.text(word) is None
+            attached = position + 1 < len(start) or literal(word) is None
             if base.startswith(("python", "pypy")) and letter == "m":
                 self._module(base, word, attached, rest)
                 return "m", 1
@@ -200,9 +202,7 @@ class Interpreters(Findings):
         module = word if attached or not rest else rest[0]
         if self.refuse_if_reached(module, PROGRAM_NAME, NAME_SAFE):
             return
-        if (self.flow.text(module) or "").endswith(
-            ("timeit", "pdb", "cProfile", "profile", "trace", "runpy")
-        ):
+        if (literal(module) or "").endswith(("timeit", "pdb", "cProfile", "profile", "trace", "runpy")):
             for each in rest:
                 self.refuse_if_reached(each, Message(PROGRAM_TEXT.text, {"program": base}), None)
 

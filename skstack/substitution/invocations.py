@@ -31,8 +31,12 @@ from skstack.substitution.syntax import (
     Slot,
     Text,
     Word,
+    literal,
 )
 
+_CHOOSE = N_("Write the name out, or choose with case: case {%(name)s} in a) …;; esac.")
+_QUOTE_BEFORE = N_("Put the name before it in double quotes.")
+_MOST = 64  # ways to read one command
 _CODE_OPTION = re.compile(r"-[a-zA-Z]*[ce]|--(?:command|eval|execute|exec)")
 # Programs that only print or store what looks like a command.
 _INDIFFERENT = frozenset(
@@ -45,15 +49,24 @@ class Invocations(Builtins, Starters, Interpreters, Options):
 
     def invocation(self, words: list[Word], stdin: Origins) -> None:
         """Check a command's words. `stdin`: the values that its standard input may have."""
-        words = self._constant_words(words)
+        variants = self._variants(words) if self.flow.all else [words]
+        if variants is None:
+            self.refuse_word(
+                words[0],
+                self.values_in(words[1:]) | stdin,
+                N_("Which program this is, or with which options, cannot be told."),
+                N_("Write its name and its options out."),
+            )
+            variants = [words]
+        for variant in variants:
+            moved = variant[0].at != words[0].at
+            self._variant(variant, stdin, _QUOTE_BEFORE if moved else _CHOOSE)
+
+    def _variant(self, words: list[Word], stdin: Origins, instead: Message) -> None:
         first, arguments = words[0], words[1:]
-        if self.refuse_if_reached(
-            first,
-            PROGRAM_NAME,
-            N_("Write the name out, or choose with case: case {%(name)s} in a) …;; esac."),
-        ):
+        if self.refuse_if_reached(first, PROGRAM_NAME, instead):
             return
-        name = self.flow.text(first)
+        name = literal(first)
         reached = self.values_in(arguments)
         if name is None:
             self._unknown_name(first, arguments, stdin)
@@ -86,30 +99,49 @@ class Invocations(Builtins, Starters, Interpreters, Options):
         else:
             self._other(base, first, arguments, stdin)
 
-    def _constant_words(self, words: list[Word]) -> list[Word]:
-        """Split names that have a constant value and stand outside quotes, as the shell will."""
-        made: list[Word] = []
+    def _variants(self, words: list[Word]) -> list[list[Word]] | None:
+        """Return the words that these can be, as the line's own assignments have it; None if too many."""
+        variants: list[list[Word]] = [[]]
         for word in words:
-            part = word.parts[0] if len(word.parts) == 1 else None
-            text = self.flow.text(word)
-            if isinstance(part, Parameter) and not part.quoted and text is not None:
-                made += [
-                    Word([Text(each, False, word.at, word.end)], word.at, word.end) for each in text.split()
+            ways = self._ways(word)
+            if len(ways) * len(variants) > _MOST:
+                return None
+            variants = [[*variant, *way] for variant in variants for way in ways]
+        return [variant for variant in variants if variant]
+
+    def _ways(self, word: Word) -> list[list[Word]]:
+        """Return the words that one word can be: itself, where it can have any text."""
+        ways = [[Word([], word.at, word.end)]]
+        for part in word.parts:
+            texts = self.flow.possible_texts(part)
+            if texts is None:
+                return [[word]]
+            if isinstance(part, Parameter) and texts != {""} and not self.flow.reaching(part):
+                ways = [
+                    _with_text(way, part, text)
+                    for way in ways
+                    for text in sorted(texts, key=lambda text: (not text, text))
                 ]
             else:
-                made.append(word)
-        return made or words
+                ways = [[*way[:-1], Word([*way[-1].parts, part], word.at, word.end)] for way in ways]
+            if len(ways) > _MOST:
+                return [[word]]
+        # A word of nothing but empty expansions outside quotes is none.
+        return [[each for each in way if each.parts] for way in ways]
 
     def _unknown_name(self, first: Word, arguments: list[Word], stdin: Origins) -> None:
         reached = self.values_in(arguments)
         if self.may_vanish(first):
             # Where the expansion gives nothing, the next word is the command.
-            if arguments and self.refuse_if_reached(
-                arguments[0], PROGRAM_NAME, N_("Put the name before it in double quotes.")
-            ):
+            if arguments and self.refuse_if_reached(arguments[0], PROGRAM_NAME, _QUOTE_BEFORE):
                 return
             if arguments:
                 self.invocation(arguments, stdin)
+        if self.flow.possibilities(first.parts) is None:
+            self.refuse_word(
+                first, reached | stdin, N_("Which program this is cannot be told."), N_("Write its name out.")
+            )
+            return
         slots = [part for part in first.parts if isinstance(part, Slot)]
         directory = "".join(part.text for part in first.parts if isinstance(part, Text))
         ending = first.parts[-1].text if isinstance(first.parts[-1], Text) else ""
@@ -125,8 +157,8 @@ class Invocations(Builtins, Starters, Interpreters, Options):
             self.interpreter("bash", INTERPRETERS["bash"], first, arguments, stdin)
             return
         tail = last.text.rsplit("/", 1)[-1] if isinstance(last, Text) else ""
-        # Where the expansions give nothing, the literal rest is the name.
-        bases = {tail, self.literal_of(first).rsplit("/", 1)[-1]}
+        texts = self.flow.possibilities(first.parts) or ()
+        bases = {tail, *(text.rsplit("/", 1)[-1] for text in texts)}
         judged = [base for base in sorted(bases) if self._is_judged(base)]
         for base in judged:
             self._named(base, first, arguments, stdin)
@@ -142,7 +174,7 @@ class Invocations(Builtins, Starters, Interpreters, Options):
     def _option_code(self, first: Word, arguments: list[Word]) -> None:
         """Refuse `-c VALUE` to a program that is not known."""
         for option, code in pairwise(arguments):
-            if _CODE_OPTION.fullmatch(self.flow.text(option) or ""):
+            if _CODE_OPTION.fullmatch(literal(option) or ""):
                 self.refuse_if_reached(
                     code,
                     N_("Which program this is cannot be told, and it may read this as code."),
@@ -157,7 +189,7 @@ class Invocations(Builtins, Starters, Interpreters, Options):
         if base in RISKY_OPTIONS:
             ended = False
             for word in arguments:
-                ended = ended or self.flow.text(word) == "--"
+                ended = ended or literal(word) == "--"
                 if not ended and self.may_be_option(word):
                     self.refuse_if_reached(
                         word,
@@ -173,9 +205,9 @@ class Invocations(Builtins, Starters, Interpreters, Options):
             special(self, base, first, arguments, stdin)
         elif base not in _INDIFFERENT:
             for index, word in enumerate(arguments):
-                text = self.flow.text(word)
+                text = literal(word)
                 if text and text.rsplit("/", 1)[-1] in SHELLS | {"python", "python3", "perl", "ruby", "node"}:
-                    following = self.flow.text(arguments[index + 1]) if index + 1 < len(arguments) else ""
+                    following = literal(arguments[index + 1]) if index + 1 < len(arguments) else ""
                     if following and following.startswith("-"):
                         self.invocation(arguments[index:], NOTHING)
                     break
@@ -215,3 +247,17 @@ _SPECIAL: dict[str, _Check] = {
     "ansible": Invocations.ansible,
     "socat": Invocations.socat,
 }
+
+
+def _with_text(way: list[Word], part: Parameter, text: str) -> list[Word]:
+    """Return the words with this text in the place of a parameter, split where it stands outside quotes."""
+    at, end = part.at, part.end
+    if part.quoted:
+        return [*way[:-1], Word([*way[-1].parts, Text(text, True, at, end)], way[-1].at, way[-1].end)]
+    made = [Word(list(word.parts), word.at, word.end) for word in way]
+    for index, piece in enumerate(re.split(r"\s+", text)):
+        if index:
+            made.append(Word([], way[-1].at, way[-1].end))
+        if piece:
+            made[-1].parts.append(Text(piece, True, at, end))
+    return made

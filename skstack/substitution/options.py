@@ -14,6 +14,7 @@ from skstack.substitution.flow import Origins
 from skstack.substitution.syntax import (
     Slot,
     Word,
+    literal,
 )
 
 _TEMPLATE = N_("Ansible expands {{ … }} in this value, and that can run commands.")
@@ -58,11 +59,11 @@ class Options(Findings):
                 N_("make expands $(…) in what it is given, and its recipes are shell text."),
                 N_('In the makefile write "$$WO_%(name)s", or mark the variable as strict.'),
             )
-        if {self.flow.text(word) for word in arguments} & {"-f-", "-"} and stdin:
+        if {literal(word) for word in arguments} & {"-f-", "-"} and stdin:
             self.refuse_stdin(base, first, stdin)
 
     def git(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
-        texts = [self.flow.text(word) for word in arguments]
+        texts = [literal(word) for word in arguments]
         for command, part in (("bisect", "run"), ("submodule", "foreach"), ("filter-branch", None)):
             if command in texts and (part is None or part in texts):
                 self.refuse_all(base, first, arguments, stdin)

@@ -136,7 +136,7 @@ class Rules(Invocations):
 
     def _secret(self, first: Word, word: Word) -> None:
         """Refuse a secret among the arguments of a program, which the list of processes shows."""
-        if self.flow.text(first) in _INSIDE_THE_SHELL:
+        if literal(first) in _INSIDE_THE_SHELL:
             return
         for part in word.parts:
             if isinstance(part, Parameter):

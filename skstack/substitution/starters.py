@@ -23,10 +23,14 @@ from skstack.substitution.programs import (
     Wrapper,
 )
 from skstack.substitution.syntax import (
+    Slot,
     Text,
     Word,
+    literal,
 )
 
+_OPTION = re.compile(r"[-+].")
+_EXEC = re.compile(r"-(?:exec|ok)(?:dir)?\Z")
 _ANY = 99  # operands of `su` and `script`, none of which is a command
 
 
@@ -36,7 +40,7 @@ class Starters(Findings):
     def wrapper(
         self, base: str, first: Word, wrapper: Wrapper, arguments: list[Word], stdin: Origins
     ) -> None:
-        if wrapper.joins and not {self.flow.text(word) for word in arguments} & wrapper.unless:
+        if wrapper.joins and not {literal(word) for word in arguments} & wrapper.unless:
             for word in arguments:
                 self.refuse_if_reached(word, Message(PROGRAM_TEXT.text, {"program": base}), wrapper.safe)
         rest = self._wrapped(base, wrapper, arguments, stdin)
@@ -56,17 +60,25 @@ class Starters(Findings):
         while index < len(arguments):
             word = arguments[index]
             start = self.start_of(word)
-            if self.flow.text(word) == "--":
+            if literal(word) == "--":
                 operands = operands if operands < _ANY else 0
                 for operand in arguments[index + 1 : index + 1 + operands]:
                     self.uncertain(operand, arguments[index + 2 :])
                 return arguments[index + 1 + operands :]
-            if self.flow.text(word) == "-":
+            if literal(word) == "-":
                 index += 1
             elif start.startswith("-"):
                 index += self._wrapper_option(base, wrapper, arguments, index, start, stdin)
             elif wrapper.assignments and "=" in start:
                 self.set_for(start.split("=")[0].rstrip("+"), word)
+                index += 1
+            elif (
+                literal(word) is None and not isinstance(word.parts[0], Slot) and self.could_be(word, _OPTION)
+            ):
+                # As an option it could take the next word, and what follows that would be the command.
+                self.refuse_word(
+                    word, self.values_in(arguments[index + 1 :]), BEFORE, N_("Write this word out.")
+                )
                 index += 1
             elif operands:
                 operands -= 1
@@ -98,7 +110,7 @@ class Starters(Findings):
                 return 2
             return 1
         for position, letter in enumerate(start[1:], 1):
-            certain = self.flow.text(word) is not None
+            certain = literal(word) is not None
             attached = position + 1 < len(start) or not certain
             if position + 1 == len(start) and not certain and letter in wrapper.code + wrapper.takes:
                 self.refuse_word(
@@ -128,10 +140,10 @@ class Starters(Findings):
     def find(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
         reached = self.values_in(arguments)
         for index, word in enumerate(arguments):
-            if self.literal_of(word) in ("-exec", "-execdir", "-ok", "-okdir"):
+            if self.could_be(word, _EXEC):
                 inner: list[Word] = []
                 for each in arguments[index + 1 :]:
-                    if self.flow.text(each) == ";" or (self.flow.text(each) == "+" and inner):
+                    if literal(each) == ";" or (literal(each) == "+" and inner):
                         break
                     inner.append(each)
                 if inner:
@@ -140,11 +152,11 @@ class Starters(Findings):
 
     def _file_names_as_code(self, words: list[Word], reached: Origins) -> None:
         for word in words:
-            text = self.flow.text(word) or ""
+            text = literal(word) or ""
             if (
                 "{}" in text
                 and text != "{}"
-                and any((self.flow.text(each) or "").rsplit("/", 1)[-1] in INTERPRETERS for each in words)
+                and any((literal(each) or "").rsplit("/", 1)[-1] in INTERPRETERS for each in words)
             ):
                 self.refuse_word(
                     word,
@@ -152,7 +164,7 @@ class Starters(Findings):
                     N_("A file name would be part of this program."),
                     N_("Give it as an argument: find … -exec sh -c 'probe \"$1\"' x {} \\;"),
                 )
-        if words and (self.flow.text(words[0]) or "") == "{}":
+        if words and (literal(words[0]) or "") == "{}":
             self.refuse_word(words[0], reached, PROGRAM_NAME, None)
 
     def xargs(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
@@ -173,13 +185,13 @@ class Starters(Findings):
         if not rest:
             return
         self.invocation(rest, NOTHING)
-        name = (self.flow.text(rest[0]) or "").rsplit("/", 1)[-1]
+        name = (literal(rest[0]) or "").rsplit("/", 1)[-1]
         stem = VERSION.sub("", name)
         null = any(
             re.fullmatch(r"-[a-zA-Z]*0[a-zA-Z]*|--null", self.start_of(word)) for word in arguments[:index]
         )
         if stem in INTERPRETERS and null:
-            texts = [self.flow.text(word) or "" for word in rest]
+            texts = [literal(word) or "" for word in rest]
             if len(rest) > 2 and not any("{}" in text for text in texts):
                 return
         if not name or stem in INTERPRETERS or stem in WRAPPERS or (name in RISKY_OPTIONS and not null):
@@ -203,7 +215,7 @@ class Starters(Findings):
             takes = re.fullmatch(r"-[a-zA-Z0-9]*?([BbcDEeFIiJLlmOoPpQRSWw])(.*)", start, re.DOTALL)
             value = (
                 word
-                if takes and (takes.group(2) or self.flow.text(word) is None)
+                if takes and (takes.group(2) or literal(word) is None)
                 else (arguments[index + 1] if takes and index + 1 < len(arguments) else word)
             )
             self.uncertain(word, arguments[index + 1 :])
@@ -244,7 +256,7 @@ class Starters(Findings):
 
     def container(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
         """Find the command that runs in a container: after `exec` and the container, or after `--`."""
-        texts = [self.flow.text(word) for word in arguments]
+        texts = [literal(word) for word in arguments]
         start = None
         if base in ("kubectl", "oc") and {"exec", "run", "debug"} & set(texts) and "--" in texts:
             start = texts.index("--") + 1
@@ -256,7 +268,7 @@ class Starters(Findings):
                 separate = re.fullmatch(
                     r"-[dit]*[euw]|--(?:env|user|workdir|env-file|detach-keys|index)", option
                 )
-                start += 2 if separate and self.flow.text(arguments[start]) is not None else 1
+                start += 2 if separate and literal(arguments[start]) is not None else 1
             for word in arguments[start : start + 1]:
                 self.uncertain(word, arguments[start + 1 :])
             start += 1

@@ -88,6 +88,7 @@ class Assignment:
     value: Word
     elements: list[Word] | None
     at: int
+    appends: bool = False  # `+=`
 
 
 @dataclass(slots=True)

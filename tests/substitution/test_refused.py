@@ -513,6 +513,16 @@ FOUND = [
     "env$X -u {Hosts} probe", "eval$X {V}", "su x {V}", "tmux send-keys {V}", "jobs -x {V}", "env --spl {V}",
     "kubectl run x --image=y -- {V}", "lxc exec c -- {V}", "echo {V} | mapfile -C eval -c 1 a", "ssh {Dash}",
     "tar --checkpoint-act=exec={V} x", "rsync {Dash} x", "sed -n 5p {Dash}", "sshpass -p x ssh host {V}",
+    'CMD=eval"${X}"; $CMD"$X" {V}', 'if a; then C=eval; else C=probe; fi; "$C" {V}', "false && C=x.sh; sh $C {V}",
+    'for o in -c; do sh "$o" {V}; done', 'for C in eval probe; do "$C" {V}; done', 'a=(eval); "${a[0]}" {V}',
+    '"${X:-eval}" {V}', '"$(echo eval)" {V}', '"$(command -v sh)" -c {V}', 'read C <<< eval; "$C" {V}',
+    'set -- eval; "$1" {V}', 'A=eval; B=$A; "$B" {V}', 'P="sh -c "; $P{V}', 'o=-u; sudo "$o" probe {V}',
+    'X=xeval; "${X#x}" {V}', 'printf -v C ev%s al; "$C" {V}', 'C=ev; C+=al; "$C" {V}', 'X=C; C=eval; "${!X}" {V}',
+    "E=eval; X={V}; $E '$X'", 'o=-exec; find . "$o" {V} \\;', "C=probe; $C {V}", 'set -- eval; for x; do "$x" {V}; done',
+    "printf -vX %s {V}; (( X ))", "read -aX <<< {V}; (( X ))", 'read "$N" <<< {V}; (( X ))',
+    'N=X; printf -v "$N" %s {V}; (( X ))', 'printf -v"$N" %s {V}; (( X ))', "R=read; $R X <<< {V}; (( X ))",
+    "P=printf; $P -v X %s {V}; (( X ))", 'S=set; $S -- {V}; sh -c "$1"', "D=declare; $D -i X; X={V}",
+    "D=-i; declare $D X; X={V}", "E=export; $E PATH={V}",
     "a[ {V} ]=1", "a[1 + {V}]=1",
 ]  # fmt: skip
 
