@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 # Fixtures live in modules named after what they give.
 pytest_plugins = [
     f"tests.{name}"
-    for name in ("strict", "postgresql", "databases", "browser", "server", "sshd", "factories", "fake_runner")
+    for name in ("strict", "postgresql", "databases", "chromium", "server", "sshd", "factories", "fake_runner")
     if (HERE / f"{name}.py").exists()
 ]
 
