@@ -13,7 +13,16 @@ HERE = Path(__file__).parent
 # Fixtures live in modules named after what they give.
 pytest_plugins = [
     f"tests.{name}"
-    for name in ("strict", "postgresql", "databases", "chromium", "server", "sshd", "factories", "fake_runner")
+    for name in (
+        "strict",
+        "postgresql",
+        "databases",
+        "chromium",
+        "server",
+        "sshd",
+        "factories",
+        "fake_runner",
+    )
     if (HERE / f"{name}.py").exists()
 ]
 
@@ -28,5 +37,15 @@ settings.load_profile("ci" if os.environ.get("CI") or os.environ.get("SKSTACK_TE
 _LATER = ("slow", "faults", "browser")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: any(item.get_closest_marker(name) for name in _LATER))
+    for item in items:
+        if _shares_with_its_module(item):
+            # Tests around one server stay in one process, or each process would start that server.
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(HERE).as_posix()))
+
+
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+    return any(definition.scope == "module" for found in fixtures for definition in found)

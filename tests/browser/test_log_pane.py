@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import axe
 from tests.server import Server
@@ -45,17 +45,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(server: Server, chromium: Any) -> Iterator[Page]:
-    context = chromium.new_context(base_url=server.url, viewport={"width": 1200, "height": 800})
+def page(server: Server, browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(base_url=server.url, viewport={"width": 1200, "height": 800})
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
@@ -248,8 +240,8 @@ def test_it_fits_a_phone(page: Page, server: Server, million: int) -> None:
     assert axe.violations(page) == []
 
 
-def test_it_works_without_javascript(server: Server, chromium: Any, page: Page, million: int) -> None:
-    context = chromium.new_context(
+def test_it_works_without_javascript(server: Server, browser: Browser, page: Page, million: int) -> None:
+    context = browser.new_context(
         base_url=server.url, java_script_enabled=False, storage_state=page.context.storage_state()
     )
     plain = context.new_page()
