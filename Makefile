@@ -61,11 +61,11 @@ clean:
 
 install: .venv/bin/python
 	@$(call install,requirements.lock)
-	@$(MAKE) --no-print-directory $(COMPILED)
+	$(if $(COMPILED),@$(MAKE) --no-print-directory $(COMPILED))
 
 install-dev: .venv/bin/python
 	@$(call install,requirements-dev.lock)
-	@$(MAKE) --no-print-directory $(COMPILED)
+	$(if $(COMPILED),@$(MAKE) --no-print-directory $(COMPILED))
 
 .venv/bin/python:
 	@rm -rf .venv
