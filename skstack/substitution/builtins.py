@@ -74,7 +74,7 @@ class Builtins(Findings):
                 self.refuse_if_reached(word, Message(NAMED.text, {"program": base}), NAME_SAFE)
                 if literal(word) is None:
                     self.refuse_word(word, self.flow.all, NAME_UNTOLD, NAME_SAFE)
-        if arguments and self.start_of(arguments[0]).startswith("-v"):
+        if arguments and self.start_of(arguments[0]).startswith("-"):
             self.refuse_if_reached(arguments[0], Message(NAMED.text, {"program": base}), NAME_SAFE)
             if literal(arguments[0]) is None:
                 self.refuse_word(arguments[0], self.flow.all, NAME_UNTOLD, NAME_SAFE)

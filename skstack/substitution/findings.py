@@ -156,7 +156,7 @@ class Findings(ABC):
 
     def written(self, word: Word) -> Origins:
         """Return what values the line writes into the file that this word names."""
-        if self.files and any(isinstance(part, Text) and is_pattern(part) for part in word.parts):
+        if self.files and is_pattern(word):
             return NOTHING.union(*self.files.values())
         return NOTHING.union(*(self.files.get(name, NOTHING) for name in self._file_names(word)))
 
@@ -165,7 +165,7 @@ class Findings(ABC):
 
     def may_vanish(self, word: Word) -> bool:
         """Tell whether this can become no word, or several, or all but its literal end, which is an option."""
-        if any(self.is_several(part) for part in word.parts):
+        if is_braced(word) or any(self.is_several(part) for part in word.parts):
             return True
         if literal(word) is not None:
             return False
@@ -244,9 +244,19 @@ def _is_list(part: Parameter | Substitution) -> bool:
     return part.name == "@" or at or (part.indirect and part.operator == "@")
 
 
-def is_pattern(part: Text) -> bool:
-    """Tell whether the shell would expand file names or braces in this."""
-    return not part.quoted and re.search(r"[*?\[]|\{[^{}]*(?:,|\.\.)", part.text) is not None
+def outside_quotes(word: Word) -> str:
+    """Return the word's text outside quotes, with a letter for each thing that is quoted or expanded."""
+    return "".join(part.text if isinstance(part, Text) and not part.quoted else "x" for part in word.parts)
+
+
+def is_braced(word: Word) -> bool:
+    """Tell whether the shell makes several words of this, by braces: `{a,b}`, `{1..3}`."""
+    return re.search(r"\{.*(?:,|\.\.)", outside_quotes(word)) is not None
+
+
+def is_pattern(word: Word) -> bool:
+    """Tell whether the shell expands this to file names, or by braces."""
+    return is_braced(word) or re.search(r"[*?\[]", outside_quotes(word)) is not None
 
 
 def is_one_of(option: str, options: frozenset[str]) -> bool:

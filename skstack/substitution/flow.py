@@ -37,6 +37,7 @@ _COUNTED = re.compile(r"(.+)_[0-9]+\Z")
 _AMBIENT = frozenset({"_", "REPLY", "MAPFILE", "BASH_REMATCH", "BASH_ARGV", "BASH_ARGV0", "OPTARG", "COPROC"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _MOST = 64  # texts that a word is followed with; beyond, it can be any
+_SHELLS = frozenset({"0", "BASH", "SHELL"})
 _READING = frozenset({"read", "mapfile", "readarray", "getopts"})
 _DECLARING = frozenset({"declare", "typeset", "local", "export", "readonly"})
 
@@ -125,7 +126,7 @@ class Flow:
         name = "@" if _POSITIONAL.match(part.name) else part.name
         if name in self.untold or part.indirect:
             return None if self.all else frozenset({""})
-        own = frozenset({"", *self.possible.get(name, ())})
+        own = frozenset({"", *self.possible.get(name, ()), *(["bash"] if name in _SHELLS else [])})
         if not part.operator or part.length:
             return own
         if part.operator.lstrip(":") in ("-", "=", "?", "+"):

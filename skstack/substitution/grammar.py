@@ -257,7 +257,7 @@ class Grammar(Lexer):
         name = "COPROC"
         first = self.word()
         self.skip_blanks()
-        if first.at < first.end and (self.peek() == "(" or self._keyword() in _OPENING):
+        if first.at < first.end and (self.peek() == "(" or self._keyword() in _OPENING + tuple(_CLOSING)):
             # Only a compound command may be named.
             name = plain(first) or ""
             if not _NAME.match(name):

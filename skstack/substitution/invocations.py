@@ -12,7 +12,9 @@ from skstack.substitution.findings import (
     PROGRAM_NAME,
     VERSION,
     WRITTEN,
+    is_braced,
     is_pattern,
+    outside_quotes,
 )
 from skstack.substitution.flow import NOTHING, Origins
 from skstack.substitution.grammar import DECLARING
@@ -36,6 +38,7 @@ from skstack.substitution.syntax import (
 
 _CHOOSE = N_("Write the name out, or choose with case: case {%(name)s} in a) …;; esac.")
 _QUOTE_BEFORE = N_("Put the name before it in double quotes.")
+_OPTION_IN_BRACES = re.compile(r"(?:\A|[{,])-")
 _MOST = 64  # ways to read one command
 _CODE_OPTION = re.compile(r"-[a-zA-Z]*[ce]|--(?:command|eval|execute|exec)")
 # Programs that only print or store what looks like a command.
@@ -66,26 +69,33 @@ class Invocations(Builtins, Starters, Interpreters, Options):
         first, arguments = words[0], words[1:]
         if self.refuse_if_reached(first, PROGRAM_NAME, instead):
             return
-        name = literal(first)
         reached = self.values_in(arguments)
+        name = literal(first)
+        if is_pattern(first) and name not in ("[", "[["):
+            self.refuse_word(
+                first, reached | stdin, N_("Which program this is cannot be told."), N_("Write its name out.")
+            )
         if name is None:
             self._unknown_name(first, arguments, stdin)
             return
         written = self.written(first)
         if written and "/" in name:
             self.refuse_word(first, written, Message(WRITTEN.text, {"program": name}), None)
-        if (
-            any(isinstance(p, Text) and is_pattern(p) for p in first.parts)
-            and name != "["
-            and (reached or stdin)
-        ):
-            self.refuse_word(
-                first, reached | stdin, N_("Which program this is cannot be told."), N_("Write its name out.")
-            )
         base = name.rsplit("/", 1)[-1]
         self._named(base, first, arguments, stdin)
 
     def _named(self, base: str, first: Word, arguments: list[Word], stdin: Origins) -> None:
+        if self._is_judged(base):
+            for word in arguments:
+                if is_braced(word) and (
+                    base not in OPTIONS or _OPTION_IN_BRACES.search(outside_quotes(word))
+                ):
+                    self.refuse_word(
+                        word,
+                        self.values_in(arguments),
+                        N_("Braces make several words of this, and one could be an option."),
+                        N_("Write the words out."),
+                    )
         builtin = _BUILTINS.get(base)
         stem = base if base in INTERPRETERS or base in WRAPPERS else VERSION.sub("", base)
         if base in ("eval", "source", "."):
@@ -153,9 +163,6 @@ class Invocations(Builtins, Starters, Interpreters, Options):
                 N_("Write the name out, or where it is: ./{%(slot)s} …", slot=slots[0].name),
             )
         last = first.parts[-1]
-        if isinstance(last, Parameter) and last.name in ("SHELL", "BASH", "0"):
-            self.interpreter("bash", INTERPRETERS["bash"], first, arguments, stdin)
-            return
         tail = last.text.rsplit("/", 1)[-1] if isinstance(last, Text) else ""
         texts = self.flow.possibilities(first.parts) or ()
         bases = {tail, *(text.rsplit("/", 1)[-1] for text in texts)}

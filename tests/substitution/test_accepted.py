@@ -10,6 +10,9 @@ from skstack.substitution import REMOTE_COMMAND, TemplateRefused, compile_task, 
 from tests.substitution.hostile import VARIABLES
 
 ORDINARY = [
+    "tar czf x.tar.gz /srv/{a,b}/{V}",
+    "rsync -a /srv/{a,b}/{V} host:/x",
+    "cp {a,b} {V}",
     "awk -f x.awk {V}",
     "sed -f x.sed {V}",
     "jq -f x.jq {V}",

@@ -36,7 +36,7 @@ def test_masked_values_and_items() -> None:
 def test_what_is_shown_reads_as_what_is_run(template: str, shell: Shell) -> None:
     """It is never run; but were it, it would do the same, so nobody approves something else."""
     line = compile_task(template, VARIABLES).lines[0]
-    for value in VALUES:
+    for value in VALUES[::3]:
         assert shell.local(display(line, {"V": value}), {}) == shell.local(
             line.render(), environment({"V": value})
         )

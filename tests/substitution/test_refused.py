@@ -9,6 +9,7 @@ from tests.substitution.hostile import VARIABLES
 
 # By reason; « » mark the text that the problem is at.
 REFUSED: dict[str, list[str]] = {
+    "Braces make several words of this, and one could be an option.": ["sh «{-c,{V}}»", "tar «{x,-I}» {V}"],
     "The value would be the name of what is run.": [
         "sudo «{V}»",
         "sudo -u x «{V}»",
@@ -43,7 +44,6 @@ REFUSED: dict[str, list[str]] = {
         "xargs «{V}»",
         "f() { «$1»; }; f {V}",
         "sh -c «'$1'» x {V}",
-        "sh {-c,«{V}»}",
         "kubectl exec c -- «{V}»",
         "docker exec c «{V}»",
         "if «{V}»; then x; fi",
@@ -523,6 +523,8 @@ FOUND = [
     'N=X; printf -v "$N" %s {V}; (( X ))', 'printf -v"$N" %s {V}; (( X ))', "R=read; $R X <<< {V}; (( X ))",
     "P=printf; $P -v X %s {V}; (( X ))", 'S=set; $S -- {V}; sh -c "$1"', "D=declare; $D -i X; X={V}",
     "D=-i; declare $D X; X={V}", "E=export; $E PATH={V}",
+    '{sh,-"$X"c} {V}', '{"sh",-c} {V}', "sh {-x,-c} {V}", "find . {-exec,sh} -c {V} \\;", "tar {x,-I} {V}",
+    "sudo {-u,x} {V}", 'printf -"$X"va[{V}] x', '"$0${X# $Xx}" {V}', "printf {-v,x} {V}", "ssh {-o,x} {V}",
     "a[ {V} ]=1", "a[1 + {V}]=1",
 ]  # fmt: skip
 
