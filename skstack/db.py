@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -20,6 +20,7 @@ from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
 from skstack.errors import Unavailable
@@ -73,7 +74,7 @@ def compare_and_set(
 ) -> bool:
     """Set `column` of one row to `to` if it still is `expected` (a value or several), and say whether it was.
 
-    Further columns are set with it. The row's object in the session is refreshed, so that nobody reads the old state.
+    Further columns are set with it. The row's object in the session follows, so that nobody reads the old state.
     """
     model: Any = column.class_
     allowed = expected if isinstance(expected, (tuple, list, set, frozenset)) else (expected,)
@@ -85,9 +86,17 @@ def compare_and_set(
     )
     done = bool(db.session.execute(statement).rowcount)  # type: ignore[attr-defined]  # a CursorResult, for an UPDATE
     loaded = db.session.identity_map.get(identity_key(model, row_id))
-    if loaded is not None:
+    if loaded is not None and done:
+        follow(loaded, {column.key: to, **values})
+    elif loaded is not None:
         db.session.refresh(loaded)
     return done
+
+
+def follow(loaded: Any, values: Mapping[str, Any]) -> None:
+    """Let an object show what an UPDATE has just written, without reading the row again."""
+    for name, value in values.items():
+        set_committed_value(loaded, name, value)
 
 
 def utcnow() -> dt.datetime:

@@ -20,7 +20,9 @@ class AuditEvent(Model):
 
     id: Mapped[int] = mapped_column(sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True)
     at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow, index=True)
-    actor_id: Mapped[int | None] = mapped_column(sa.Integer)  # No foreign key: an event outlives what it names.
+    actor_id: Mapped[int | None] = mapped_column(
+        sa.Integer
+    )  # No foreign key: an event outlives what it names.
     actor: Mapped[str] = mapped_column(sa.String(64))  # "" is skstack itself.
     address: Mapped[str] = mapped_column(sa.String(64), default="")
     action: Mapped[str] = mapped_column(sa.String(64))

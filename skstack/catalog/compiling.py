@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -152,11 +153,17 @@ def _compile(
     variables = variables_of(workorder)
     for field in TASKS:
         try:
-            compiled[field] = substitution.compile_task(getattr(workorder, field) or "", variables)
+            compiled[field] = _compiled(getattr(workorder, field) or "", tuple(variables.values()))
         except TemplateRefused as err:
             problems[field] = err.problems
             errors.setdefault(field, []).extend(told(problem) for problem in err.problems)
     return errors, problems, compiled
+
+
+@lru_cache(maxsize=512)
+def _compiled(text: str, variables: tuple[substitution.Variable, ...]) -> Task:
+    """Compile a text once: every submission asks for the same ones again, and a compiled task never changes."""
+    return substitution.compile_task(text, variables)
 
 
 def _collisions(workorder: WorkOrder) -> dict[str, list[Message]]:

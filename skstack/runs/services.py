@@ -76,7 +76,7 @@ def end_by_result(run_id: int, *, fence: int, result: Result | None) -> None:
     `result` is what the runner left behind; None if it left nothing, and what happened cannot be told.
     """
     with transaction():
-        run = db.session.get_one(Run, run_id, populate_existing=True)
+        run = status.with_ticket(run_id)
         state, reason = _ending(run, result)
         ended = status.finish(
             run,
@@ -97,7 +97,7 @@ def end_by_result(run_id: int, *, fence: int, result: Result | None) -> None:
 def refuse(run_id: int, *, fence: int, reason: Message) -> None:
     """End a run that was not begun, because it must not or cannot."""
     with transaction():
-        run = db.session.get_one(Run, run_id, populate_existing=True)
+        run = status.with_ticket(run_id)
         if status.finish(run, RunState.FAILED, fence=fence, reason=reason):
             _go_on(run, RunState.FAILED, reason)
 

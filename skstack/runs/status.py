@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 import sqlalchemy as sa
+from sqlalchemy.orm import joinedload
 
 from skstack.accounts.models import User
 from skstack.audit.services import Action, record
-from skstack.db import utcnow
+from skstack.db import follow, utcnow
 from skstack.extensions import db
 from skstack.messages import Message
 from skstack.runs.models import Run
@@ -37,9 +38,15 @@ def claim(run_id: int, *, worker_id: int, start_before: float) -> Run | None:
     )
     if not claimed:
         return None
-    run = db.session.get_one(Run, run_id, populate_existing=True)
+    run = with_ticket(run_id)
     _record(run, RunState.QUEUED, RunState.RUNNING, actor=None)
     return run
+
+
+def with_ticket(run_id: int) -> Run:
+    """Return a run as it is now, with its ticket and the ticket's secrets. Needs one statement."""
+    options = [joinedload(Run.ticket).undefer(Ticket.secrets)]
+    return db.session.get_one(Run, run_id, options=options, populate_existing=True)
 
 
 def take_over(run: Run, *, worker_id: int) -> bool:
@@ -64,20 +71,17 @@ def finish(
     before = run.run_state
     if not to.is_final or not before.may_become(to):
         return False
-    ended = _set(
-        run.id,
-        before=before,
-        fence=fence,
-        to=to,
-        exit_code=exit_code,
-        finished_at=finished_at or utcnow(),
-        duration=duration,
-        reason=reason.to_json() if reason else None,
-        output_bytes=output_bytes,
-        stored_bytes=stored_bytes,
-    )
+    written = {
+        "exit_code": exit_code,
+        "finished_at": finished_at or utcnow(),
+        "duration": duration,
+        "reason": reason.to_json() if reason else None,
+        "output_bytes": output_bytes,
+        "stored_bytes": stored_bytes,
+    }
+    ended = _set(run.id, before=before, fence=fence, to=to, **written)
     if ended:
-        db.session.refresh(run)
+        follow(run, {"state": to, "fence": fence + 1, **written})
         _record(run, before, to, actor=actor, exit_code=exit_code, reason=str(reason) if reason else None)
     return ended
 

@@ -267,7 +267,8 @@ def test_many_threads_may_ask_while_it_grows(recorder, tmp_path):
         while not done.is_set():
             output = Output(tmp_path)
             for part in output.tail(3):
-                numbers = [int(row) for row in part.raw.split(b"\n") if row]
+                # A big write may be seen half done: what follows the last newline is no whole number yet.
+                numbers = [int(row) for row in part.raw.split(b"\n")[:-1]]
                 if numbers != list(range(part.first, part.first + len(numbers))):
                     wrong.append((part.first, numbers))
 
