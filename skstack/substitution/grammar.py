@@ -271,7 +271,7 @@ class Grammar(Lexer):
         self.skip_blanks()
         at = self.i
         body = self._command()
-        if isinstance(body, Simple):
+        if isinstance(body, Simple) or (isinstance(body, Compound) and body.kind in ("function", "coproc")):
             raise Unreadable(at, N_("A function's body must stand in braces: “name() { …; }”."))
         return [Pipeline([body])]
 

@@ -254,6 +254,9 @@ GRAMMAR = [
 ]
 
 WRONG = [
+    "f() f() { a; }",
+    "f() coproc a",
+    "coproc a esac",
     "echo a=b c=(d",
     "if true",
     "fi",

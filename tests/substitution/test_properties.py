@@ -107,7 +107,7 @@ _AROUND = st.sampled_from(
      "case x in (x|y) %s ;; esac", "true && %s", "false || %s", "%s | cat", "true | %s", "%s 2>&1", "! %s", "X={W} %s",
      "cd / && %s", "%s; true", ": {V}; %s", "f() { %s; }; f", "echo \"$(%s)\"", "cat <(%s)", "%s <<< {V}", "%s # end",
      "while %s; do break; done", "time %s", "[[ {V} == {V} ]] && %s", "[ -n x{W} ] && %s", "echo {V} | grep -c . ; %s",
-     "echo '{\"a\": \"{V}\"}' > /dev/null; %s", "set -e; %s", "%s &\nwait", "env A={V} %s", "nice -n 1 %s", "exec %s"]
+     "echo '{\"a\": \"{V}\"}' > /dev/null; %s", "set -e; %s", "%s & wait", "env A={V} %s", "nice -n 1 %s", "exec %s"]
 )  # fmt: skip
 
 
@@ -169,16 +169,43 @@ _AIMED = st.sampled_from(
 )  # fmt: skip
 
 
-@_settings(1500)
-@given(
-    pieces=st.lists(st.tuples(_DANGEROUS, st.sampled_from(["", " ", " ", " "])), min_size=1, max_size=9),
-    v=_AIMED,
-    w=_AIMED,
-)
-def test_what_is_shuffled_is_refused_or_runs_nothing(
-    pieces: list[tuple[str, str]], v: str, w: str, shell: Shell
-) -> None:
-    text = "".join(piece + blank for piece, blank in pieces)
+# Dangerous lines, which are refused; an edit may make them something that is not seen to be dangerous.
+_BASES = st.sampled_from(
+    ["X={V}; (( X ))", "X={V}; eval $X", "read X <<< {V}; echo $(( X ))", 'sh -c "$(echo {V})"', "env A=1 {V}",
+     "X={V}; sh -c 'eval \"$1\"' x \"$X\"", "for x in {V}; do (( x )); done", "set -- {V}; sh -c $1", "echo {V} | sh",
+     "printf -v X %s {V}; [[ $X -eq 1 ]]", "f() { $1; }; f {V}", "timeout 5 nice -n 1 {V}", "bash <<< {V}",
+     "declare -i X; X={V}", "a=({V}); [[ ${a[0]} -gt 0 ]]", "find . -maxdepth 0 -exec {V} \\;", "trap {V} EXIT",
+     "C=sh; $C -c {V}", "{ echo {V}; } | bash -s", "echo {V} | xargs -I{} sh -c {}", "perl -e {V}", "let X={V}",
+     "X={V}; Y=$X; echo ${a[Y]}", "X={V}; echo ${X@P}", "awk -v x={V} 'BEGIN { system(x) }'", ". <(echo {V})",
+     "echo {V} > f; sh f", "X={V} bash -c '$X'", "mapfile -t a <<< {V}; (( a[0] ))", "test -v {V}", "unset {V}"]
+)  # fmt: skip
+
+
+@st.composite
+def _edited(draw: st.DrawFn) -> str:
+    words = draw(_BASES).split(" ")
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(words) - 1))
+        edit = draw(st.sampled_from(["before", "join", "replace", "remove"]))
+        if edit == "before":
+            words.insert(at, draw(_DANGEROUS))
+        elif edit == "join":
+            words[at] += draw(_DANGEROUS)
+        elif edit == "replace":
+            words[at] = draw(_DANGEROUS)
+        elif len(words) > 1:
+            del words[at]
+    return " ".join(words)
+
+
+_SHUFFLED = st.lists(
+    st.tuples(_DANGEROUS, st.sampled_from(["", " ", " ", " "])).map("".join), min_size=1, max_size=9
+).map("".join)
+
+
+@_settings(2000)
+@given(text=_edited() | _SHUFFLED, v=_AIMED, w=_AIMED)
+def test_what_is_shuffled_is_refused_or_runs_nothing(text: str, v: str, w: str, shell: Shell) -> None:
     given_values = {"V": v, "W": w}
     try:
         task = compile_task(text, VARIABLES)
