@@ -53,7 +53,7 @@ def _configure(app: Flask, settings: Settings) -> None:
         BABEL_TRANSLATION_DIRECTORIES="skstack/translations",
         COMPRESS_MIMETYPES=["text/html", "text/css", "text/javascript", "application/json", "image/svg+xml"],
         COMPRESS_ALGORITHM=["gzip"],
-        COMPRESS_STREAMS=False,
+        COMPRESS_STREAMS=True,  # Static files are sent as streams. Output is text/plain, and stays as it is.
         API_TITLE="skstack",
         API_VERSION="v1",
         OPENAPI_VERSION="3.1.0",
