@@ -62,7 +62,7 @@ def show_run(run_id: int) -> Response:
 
 
 @blueprint.route("/runs/<int:run_id>/log")
-@blueprint.arguments(LogQuery, location="query")
+@blueprint.arguments(LogQuery(), location="query")
 @blueprint.alt_response(
     200,
     schema={"type": "string", "format": "binary"},

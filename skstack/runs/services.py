@@ -34,8 +34,8 @@ _ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 @starter
 def queue_run(ticket: Ticket, task: str) -> None:
     """Queue a ticket's `pre` or `main` run in the transaction under way, and ring for it once that holds."""
-    run_id = status.begin(ticket, task).id
-    after_commit(lambda: queue.ring(EXECUTE, run_id))
+    run = status.begin(ticket, task)
+    after_commit(lambda: queue.ring(EXECUTE, run.id))
 
 
 def stop(ticket: Ticket, *, actor: User) -> None:
@@ -46,7 +46,8 @@ def stop(ticket: Ticket, *, actor: User) -> None:
     if not can_stop(ticket, actor):
         raise NotAllowed(N_("Only the submitter or an administrator can stop this ticket."))
     with transaction():
-        run = _active_run(ticket)
+        # Who waits here for a run that is just being ended sees what follows it only by looking once more.
+        run = _active_run(ticket) or _active_run(ticket)
         if run is None:
             db.session.refresh(ticket)
             raise Conflict(

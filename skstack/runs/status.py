@@ -18,10 +18,9 @@ from skstack.tickets.models import Ticket
 
 
 def begin(ticket: Ticket, task: str) -> Run:
-    """Add a queued run to the transaction under way."""
+    """Add a queued run to the transaction under way. It has an id once that is committed."""
     run = Run(ticket=ticket, task=task, state=RunState.QUEUED, fence=0, queued_at=utcnow())
     db.session.add(run)
-    db.session.flush()
     return run
 
 
@@ -44,9 +43,17 @@ def claim(run_id: int, *, worker_id: int, start_before: float) -> Run | None:
 
 
 def with_ticket(run_id: int) -> Run:
-    """Return a run as it is now, with its ticket and the ticket's secrets. Needs one statement."""
-    options = [joinedload(Run.ticket).undefer(Ticket.secrets)]
-    return db.session.get_one(Run, run_id, options=options, populate_existing=True)
+    """Return a run as it is now, with its ticket and the ticket's secrets, and let nobody else change it before the commit.
+
+    Needs one statement.
+    """
+    return db.session.get_one(
+        Run,
+        run_id,
+        options=[joinedload(Run.ticket).undefer(Ticket.secrets)],
+        populate_existing=True,
+        with_for_update={"of": Run},
+    )
 
 
 def take_over(run: Run, *, worker_id: int) -> bool:

@@ -48,7 +48,7 @@ _LATER: dict[str, tuple[Any, type | tuple[type, ...], Message]] = {
 
 
 @blueprint.route("/workorders")
-@blueprint.arguments(WorkOrderQuery, location="query")
+@blueprint.arguments(WorkOrderQuery(), location="query")
 @blueprint.alt_response(200, schema="WorkOrderList", description="By id.", success=True)
 @permit(Page.SUBMIT)
 def list_workorders(query: dict[str, Any]) -> Response:
@@ -104,7 +104,7 @@ def submit(workorder_id: int) -> Response:
 
 
 @blueprint.route("/tickets")
-@blueprint.arguments(TicketQuery, location="query")
+@blueprint.arguments(TicketQuery(), location="query")
 @blueprint.alt_response(200, schema="TicketList", description="Newest first.", success=True)
 @permit(Page.SUBMIT, Page.EXECUTE, Page.APPROVE, Page.AUDIT)
 def list_tickets(query: dict[str, Any]) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -317,6 +318,33 @@ def test_a_stop_waits_a_moment_for_a_runner_that_is_just_being_started(
     monkeypatch.setattr(RunnerProcess, "adopt", answer)
     services.stop(ticket, actor=alice())
     assert len(signalled) == 1
+
+
+def test_a_stop_while_the_pre_task_ends_is_not_lost(
+    context: Flask, signalled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = make_ticket(alice(), make_workorder(pre_task="check"))
+    run, actor_id = begin(run_of(ticket, "pre")), alice().id
+    db.session.commit()
+    ending, stopping = services._ending, []
+
+    def stop() -> None:
+        with context.app_context():
+            mine = db.session.get_one(Ticket, ticket.id)
+            services.stop(mine, actor=db.session.get_one(User, actor_id))
+
+    def meanwhile(*args: object) -> object:
+        stopping.append(pool.submit(stop))
+        time.sleep(0.3)  # The stop is asked for now, and cannot have an effect before this transaction ends.
+        return ending(*args)
+
+    monkeypatch.setattr(services, "_ending", meanwhile)
+    with ThreadPoolExecutor(1) as pool:
+        services.end_by_result(run.id, fence=run.fence, result=result(0, task="pre"))
+        stopping[0].result(10)
+    db.session.expire_all()
+    assert ticket.state is TicketStatus.FAILED
+    assert [one.state for one in ticket.runs] == ["succeeded", "stopped"]
 
 
 def test_of_a_stop_and_an_end_at_once_one_decides(context: Flask, signalled: list[str]) -> None:
