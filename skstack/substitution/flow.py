@@ -191,13 +191,13 @@ class Flow:
             self.positional |= self.all
 
     def _spread_simple(self, node: Simple) -> None:
-        if self._could_be(node, {"set"}):
+        if self.could_name(node, {"set"}):
             self.positional |= self._union(list(node.words))
-        if self._could_be(node, _READING):
+        if self.could_name(node, _READING):
             for name in self._names_in(node):
                 self._assign(name, self.all)
                 self.split.add(name)
-        if self._could_be(node, {"printf"}):
+        if self.could_name(node, {"printf"}):
             written = self._union(list(node.words))
             for name in self._names_in(node):
                 self._assign(name, written)
@@ -207,7 +207,7 @@ class Flow:
             if found:
                 self._assign(found.group(1), self.reaching(word))
 
-    def _could_be(self, node: Simple, names: Collection[str]) -> bool:
+    def could_name(self, node: Simple, names: Collection[str]) -> bool:
         """Tell whether one of these names is, or can be, among a command's words."""
         return any(
             not (self.possibilities(word.parts) or frozenset()).isdisjoint(names) for word in node.words
@@ -242,7 +242,7 @@ class Flow:
                 self.arrays.add(node.name)
             if isinstance(node, Simple):
                 texts = [literal(word) for word in node.words]
-                if self._could_be(node, _DECLARING):
+                if self.could_name(node, _DECLARING):
                     self._find_typed(node, texts)
 
     def _find_typed(self, node: Simple, texts: list[str | None]) -> None:
@@ -285,11 +285,11 @@ class Flow:
 
     def _find_set(self, node: Simple) -> None:
         """Note what builtins assign: the words of `set`, and any text for what `read` and others fill."""
-        if self._could_be(node, {"set"}):
+        if self.could_name(node, {"set"}):
             for word in node.words:
                 self._note_possible("@", word)
         filled = _READING | _DECLARING | {"printf", "let"}
-        if self._could_be(node, filled):
+        if self.could_name(node, filled):
             self.untold |= self._names_in(node) - filled
 
     def _note_possible(self, name: str, word: Word) -> None:

@@ -257,11 +257,20 @@ class Grammar(Lexer):
         name = "COPROC"
         first = self.word()
         self.skip_blanks()
-        if first.at < first.end and (self.peek() == "(" or self._keyword() in _OPENING + tuple(_CLOSING)):
+        if first.at < first.end and (self.peek() == "(" or self._keyword() in _OPENING):
             # Only a compound command may be named.
             name = plain(first) or ""
             if not _NAME.match(name):
                 raise self._unexpected()
+        elif first.at < first.end and self._keyword() in _CLOSING | {
+            "function",
+            "coproc",
+            "time",
+            "in",
+            "!",
+            "]]",
+        }:
+            raise self._unexpected()
         else:
             self.i = start
         return Compound("coproc", [[Pipeline([self._command()])]], at, name=name)

@@ -51,11 +51,7 @@ class Rules(Invocations):
     def check(self) -> None:
         """Check all commands."""
         for node in walk(self.commands):
-            if (
-                isinstance(node, Simple)
-                and "exec" in [literal(word) for word in node.words]
-                and node.redirects
-            ):
+            if isinstance(node, Simple) and node.redirects and self.flow.could_name(node, {"exec"}):
                 # What it redirects holds for the commands after it.
                 self.stdin |= self.flow.all
         self._list(self.commands, self.stdin)
