@@ -506,7 +506,8 @@ REFUSED: dict[str, list[str]] = {
 FOUND = [
     "printf -v{V} x", 'printf -"$X"v a[{V}] x', 'find . "$@"-exec sh -c {V} \\;', "echo {V} | tee x.sh; bash ./x.*sh",
     "echo {V} > x.sh; sh *", "echo {V} | exec sh ${X#a}", """V={V} sh "$1"-c 'eval "$V"'""", '"$SHELL" -c ${X@Q} {V}',
-    '"$@" {V}', "${X@P} exec <<< {V}; sh", "${X@P}exec <<< {V}; sh", "bash -cset -- {V}", "bash -oc pipefail {V}", "perl -'e' {V}",
+    '"$@" {V}', "${X@P} exec <<< {V}; sh", "${X@P}exec <<< {V}; sh", "bash -cset -- {V}",
+    "bash -oc pipefail {V}", "perl -'e' {V}",
     'perl -e"$X" {V}', 'sudo -u"$X" probe {V}', "sudo -'u' x {V}", 'sudo -"u" x sh -c {V}',
     'F=$(mktemp); echo {V} > "$F"; sh "$F"', "eval '$WO_V'", "env }A=1 {V}", "bash - {V}", "-c {V}", "+x",
     'CMD=eval; $CMD"$X" {V}', "env - {V}", "$0 -c {V}", "echo {V} | $0",
