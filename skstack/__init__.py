@@ -66,12 +66,11 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
     from flask_compress import Compress
 
     from skstack import db as database
-    from skstack.extensions import babel, csrf, db, login_manager, migrate, queue
+    from skstack.extensions import babel, csrf, db, login_manager, queue
     from skstack.web import text
 
     db.init_app(app)
     database.listen(app)
-    migrate.init_app(app, db, directory=str(config.ROOT / "migrations"), render_as_batch=True)
     login_manager.init_app(app)
     csrf.init_app(app)
     babel.init_app(app, locale_selector=text.select_locale, timezone_selector=text.select_timezone)

@@ -10,11 +10,10 @@ from typing import Any
 import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
-from flask_migrate import upgrade
 from sqlalchemy.exc import SQLAlchemyError
 
 from skstack import demo as demos
-from skstack import server
+from skstack import migrating, server
 from skstack.accounts import cli as accounts
 from skstack.accounts.services import create_first_admin
 from skstack.catalog import cli as catalog
@@ -47,7 +46,7 @@ def fails_in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
 @fails_in_one_line
 def init() -> None:
     """Create or migrate the database, create keys and the first administrator. Safe to repeat."""
-    upgrade()
+    migrating.upgrade(_app())
     password = create_first_admin()
     if password is not None:
         click.echo(f"Created the administrator: user admin, password {password}")

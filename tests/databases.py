@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import flask_migrate
 import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from werkzeug.routing import Rule
 
-from skstack import create_app
+from skstack import create_app, migrating
 from skstack.config import Settings
 from skstack.extensions import db, queue
 from tests.postgresql import once
@@ -144,7 +143,7 @@ def postgresql_template(
 def _migrate(settings: Settings) -> None:
     app = create_app(settings)
     with app.app_context():
-        flask_migrate.upgrade()
+        migrating.upgrade(app)
     _close(app)
 
 
