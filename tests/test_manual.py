@@ -23,7 +23,8 @@ def _default(setting: object) -> str:
 
 def settings_table() -> str:
     rows = [
-        f"| `SKSTACK_{setting.name.upper()}` | {_default(setting)} | {setting.metadata['help']} |" for setting in fields(Settings)
+        f"| `SKSTACK_{setting.name.upper()}` | {_default(setting)} | {setting.metadata['help']} |"
+        for setting in fields(Settings)
     ]
     return "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *rows])
 

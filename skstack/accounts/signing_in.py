@@ -61,9 +61,8 @@ def sign_in(
     token = secrets.token_urlsafe(32)
     with transaction():
         db.session.refresh(user, with_for_update=True)
-        if (
-            user.password_hash != seen_hash or not user.active
-        ):  # Changed while the password was being looked at.
+        # Another password, or deactivated, while this one was being looked at.
+        if user.password_hash != seen_hash or not user.active:
             raise Invalid({"": [_WRONG]})
         if new_hash:
             user.password_hash = new_hash
