@@ -26,7 +26,10 @@ def key_problems(private_key: str, passphrase: str | None) -> Iterator[tuple[str
     except UnsupportedAlgorithm:
         yield "private_key", N_("Keys of this kind are not supported; use Ed25519, ECDSA or RSA.")
     except ValueError as err:
-        if secret is not None and "password" in str(err).lower() + repr(err.__context__).lower():
+        # A wrong passphrase shows as a broken checksum or as padding that is wrong, by the format of the key.
+        if secret is not None and any(
+            word in str(err).lower() for word in ("checksum", "password", "decrypt")
+        ):
             yield "passphrase", N_("This passphrase does not open the private key.")
         else:
             yield "private_key", N_("This is not a private key. Paste the whole file, from BEGIN to END.")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from flask import request
-from flask_babel import lazy_gettext
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -21,6 +20,7 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Optional
 
 from skstack.catalog import queries, validation
@@ -38,6 +38,7 @@ from skstack.errors import Invalid
 from skstack.messages import N_, Message
 from skstack.substitution import normalize
 from skstack.web.forms import place_errors
+from skstack.web.text import translate
 
 
 def _lines(text: str | None) -> str:
@@ -73,11 +74,18 @@ class Number(IntegerField):
         if given and not (given.lstrip("-").isascii() and given.lstrip("-").isdigit() and len(given) < 10):
             self.data = None
             self.written = given
-            raise ValueError(lazy_gettext("This must be a whole number."))
+            raise ValueError(N_("This must be a whole number."))
         self.data = int(given) if given else None
 
     def _value(self) -> str:
         return getattr(self, "written", None) or ("" if self.data is None else str(self.data))
+
+
+class Reference(SelectField):
+    """Another object, by its id; empty is none. Whether it is still there is asked by `values`."""
+
+    def pre_validate(self, form: FlaskForm) -> None:
+        """Leave it to `CatalogForm.values`."""
 
 
 class CatalogForm(FlaskForm):
@@ -111,9 +119,12 @@ class CatalogForm(FlaskForm):
     def offer(self) -> None:
         """Fill in what may be chosen."""
         for field, model in self.references.items():
-            empty = [] if field == "environment" and isinstance(self, WorkOrderForm) else [("", "–")]
+            empty = (
+                [] if field == "environment" and isinstance(self, WorkOrderForm) else [SelectChoice("", "–")]
+            )
             rows = queries.environments() if model is Environment else queries.all_named(model)
-            self[field].choices = [*empty, *((str(row.id), row.name) for row in rows)]
+            self[field].choices = [*empty, *(SelectChoice(str(row.id), row.name) for row in rows)]
+            self[field].data = self[field].data or ""
 
     def show(self, thing: Any) -> None:
         """Put what an object holds into the fields."""
@@ -129,15 +140,24 @@ class CatalogForm(FlaskForm):
         field.data = value
 
     def values(self) -> dict[str, Any]:
-        """Return the attributes as they were sent, with the objects in place of ids."""
+        """Return the attributes as they were sent, with the objects in place of ids.
+
+        Raises Invalid for an object that is not there any more.
+        """
         found: dict[str, Any] = {}
         for field in self:
             if field.short_name in self.references:
-                model = self.references[field.short_name]
-                found[field.short_name] = queries.get(model, int(field.data)) if field.data else None
+                found[field.short_name] = self._referred(field)
             elif field.short_name not in ("csrf_token", "version"):
                 found[field.short_name] = field.data
         return found
+
+    def _referred(self, field: Field) -> Any:
+        if not field.data:
+            return None
+        if field.data not in {choice.value for choice in field.choices}:
+            raise Invalid({field.short_name: [N_("This is not there any more. Choose again.")]})
+        return queries.get(self.references[field.short_name], int(field.data))
 
     @property
     def opened_at(self) -> int:
@@ -170,7 +190,9 @@ class ConfigCenterForm(CatalogForm):
     port = Number(N_("Port"), default=22)
     username = Word(N_("User"))
     login = RadioField(
-        N_("Sign in with"), choices=[(one.value, one.label) for one in Login], default=Login.KEY.value
+        N_("Sign in with"),
+        choices=[SelectChoice(one.value, one.label) for one in Login],
+        default=Login.KEY.value,
     )
     password = PasswordField(N_("Password"))
     private_key = Text(N_("Private key"))
@@ -201,10 +223,10 @@ class _Filed(CatalogForm):
     references: ClassVar[Mapping[str, type[Any]]] = {"environment": Environment, "category": Category}
     name = Word(N_("Name"))
     description = Text(N_("Description"))
-    environment = SelectField(
+    environment = Reference(
         N_("Environment"), description=N_("Only for finding it again: it can be used everywhere.")
     )
-    category = SelectField(N_("Category"))
+    category = Reference(N_("Category"))
 
 
 class VariableForm(_Filed):
@@ -212,12 +234,10 @@ class VariableForm(_Filed):
     label = Word(N_("Label"), description=N_("What users read beside the field; empty: the name."))
     source = RadioField(
         N_("Where its values come from"),
-        choices=[(one.value, one.label) for one in Source],
+        choices=[SelectChoice(one.value, one.label) for one in Source],
         default=Source.INPUT.value,
     )
-    widget = SelectField(
-        N_("Shown as"), choices=[(one.value, one.label) for one in Widget], default=Widget.TEXT.value
-    )
+    widget = SelectField(N_("Shown as"), default=Widget.TEXT.value)
     script = Text(
         N_("Script"),
         description=N_(
@@ -263,6 +283,10 @@ class VariableForm(_Filed):
             "Otherwise a value such as -rf is refused where a command would take it for an option."
         ),
     )
+
+    def offer(self) -> None:
+        super().offer()
+        self.widget.choices = [SelectChoice(one.value, translate(one.label)) for one in Widget]
 
     def put(self, field: Field, value: Any) -> None:
         super().put(field, "\n".join(value) if field.short_name == "choices" else value)
@@ -337,8 +361,8 @@ class VariableGroupForm(_Filed):
         self._offer_rest()
 
     def _offer_rest(self) -> None:
-        rest = [(one, row.name) for one, row in self.by_id.items() if one not in self.member_ids]
-        self.add.choices, self.add.data = [("", "–"), *rest], ""
+        rest = [SelectChoice(one, row.name) for one, row in self.by_id.items() if one not in self.member_ids]
+        self.add.choices, self.add.data = [SelectChoice("", "–"), *rest], ""
 
     def values(self) -> dict[str, Any]:
         found = super().values()
@@ -356,8 +380,8 @@ class WorkOrderForm(CatalogForm):
     }
     name = Word(N_("Name"), description=N_("Commands get it as {sk__name}."))
     description = Text(N_("Description"), description=N_("What the help button shows to users."))
-    environment = SelectField(N_("Environment"))
-    category = SelectField(N_("Category"))
+    environment = Reference(N_("Environment"))
+    category = Reference(N_("Category"))
     submit_groups = SelectMultipleField(
         N_("Groups that may submit it"), description=N_("Superusers always may.")
     )
@@ -371,7 +395,7 @@ class WorkOrderForm(CatalogForm):
         default="{}",
         description=N_('A JSON object, invisible to users, such as {"GitProjName": "app01"}.'),
     )
-    variable_group = SelectField(N_("Variable group"), description=N_("What the submit form asks for."))
+    variable_group = Reference(N_("Variable group"), description=N_("What the submit form asks for."))
     variable_group_on = BooleanField(N_("Ask for the variables of the group"), default=True)
     pre_task = Text(
         N_("Pre task"), description=N_("Runs at once when somebody submits; if it fails, nothing else runs.")
@@ -383,7 +407,7 @@ class WorkOrderForm(CatalogForm):
         ),
     )
     post_task = Text(N_("Post task"), description=N_("Runs after the main task, if that succeeded."))
-    config_center = SelectField(
+    config_center = Reference(
         N_("Config center"), description=N_("Where the commands run. None: the worker's own host.")
     )
     time_limit = Number(N_("Time limit in seconds"), default=3600)
@@ -395,7 +419,7 @@ class WorkOrderForm(CatalogForm):
 
     def offer(self) -> None:
         super().offer()
-        self.submit_groups.choices = [(str(group.id), group.name) for group in queries.groups()]
+        self.submit_groups.choices = [SelectChoice(str(group.id), group.name) for group in queries.groups()]
 
     def put(self, field: Field, value: Any) -> None:
         if field.short_name == "builtin_variables":
@@ -446,7 +470,7 @@ def _shown(field: Field) -> Any:
     if isinstance(field, BooleanField):
         return N_("on") if field.data else N_("off")
     if isinstance(field, SelectMultipleField):
-        return ", ".join(text for value, text in field.choices if value in (field.data or ()))
+        return ", ".join(choice.label for choice in field.choices if choice.value in (field.data or ()))
     if isinstance(field, (SelectField, RadioField)):
-        return next((text for value, text in field.choices if value == (field.data or "")), "")
+        return next((choice.label for choice in field.choices if choice.value == (field.data or "")), "")
     return "" if field.data is None else str(field.data)

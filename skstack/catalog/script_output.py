@@ -184,6 +184,8 @@ def _python_dict(tokens: Iterator[tuple[str, str]]) -> dict[str, Any]:
 
 def _python_scalar(kind: str, written: str) -> Any:
     if kind == "string":
+        if "\\" not in written and written[0] in "'\"":
+            return written[1:-1]
         try:
             return ast.literal_eval(written)
         except (ValueError, SyntaxError) as err:

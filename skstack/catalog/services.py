@@ -15,7 +15,7 @@ from skstack.catalog.compiling import CompiledTasks, TasksRefused, compile_worko
 from skstack.catalog.kinds import State, dependents, kind_of, listed
 from skstack.catalog.models import ConfigCenter, Variable, VariableGroup, WorkOrder
 from skstack.db import transaction, utcnow
-from skstack.errors import Conflict
+from skstack.errors import Conflict, Invalid
 from skstack.extensions import db
 from skstack.messages import N_, Message
 
@@ -142,6 +142,8 @@ def accept_host_key(center: ConfigCenter, key: str, *, actor: Actor | None) -> N
     with writing():
         _refresh(center, None)
         before = State.of(center)
+        if problem := validation.host_key_problem(key):
+            raise Invalid({"host_key": [problem]})
         center.host_key, center.verified_at = key, None
         validation.check(center)
         center.version += 1
