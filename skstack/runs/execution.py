@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import select
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flask import Flask
 
@@ -19,7 +22,13 @@ from skstack.db import transaction
 from skstack.extensions import db
 from skstack.hosting import runner_host
 from skstack.messages import N_, Message
-from skstack.runner.client import RunnerProcess, RunnerUnavailable, read_result
+from skstack.runner.client import (
+    RunnerProcess,
+    RunnerUnavailable,
+    end_leftovers,
+    new_token,
+    read_result,
+)
 from skstack.runner.protocol import Plan as RunnerPlan
 from skstack.runner.protocol import PlanStep, Task
 from skstack.runs import services, status
@@ -46,25 +55,35 @@ class Watcher:
     app: Flask
     worker_id: int
     stopping: Stopping = field(default_factory=Stopping)
-    watched: set[int] = field(default_factory=set)
+    _watched: Counter[int] = field(default_factory=Counter)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def execute(self, run_id: int) -> None:
         """Run one run from its claim to its end. Returns early, leaving the runner alone, when the worker stops."""
-        with self.app.app_context(), self._watching(run_id):
+        with self.app.app_context(), self.watching(run_id):
             self._execute(run_id)
 
     def resume(self, run_id: int, *, fence: int) -> None:
         """Go on with a run that nobody watches: its runner may live, have ended, or never have begun."""
-        with self.app.app_context(), self._watching(run_id):
+        with self.app.app_context(), self.watching(run_id):
             self._resume(db.session.get_one(Run, run_id), fence)
 
+    def watches(self, run_id: int) -> bool:
+        """Say whether a thread of this worker looks after a run."""
+        return self._watched[run_id] > 0
+
     @contextmanager
-    def _watching(self, run_id: int) -> Iterator[None]:
-        self.watched.add(run_id)
+    def watching(self, run_id: int) -> Iterator[None]:
+        """Look after a run. Counted: a message that came twice must not make it seem watched by nobody when it returns."""
+        with self._counting:
+            self._watched[run_id] += 1
         try:
             yield
         finally:
-            self.watched.discard(run_id)
+            with self._counting:
+                self._watched[run_id] -= 1
+                if not self._watched[run_id]:
+                    del self._watched[run_id]
 
     def _execute(self, run_id: int) -> None:
         settings: Settings = self.app.config["SKSTACK"]
@@ -85,7 +104,7 @@ class Watcher:
         directory = run.directory
         db.session.remove()  # No connection is held while a run takes its time.
         if self._wait(process):
-            services.end_by_result(run_id, fence=fence, result=read_result(directory))
+            _end(run_id, fence=fence, directory=directory)
 
     def _resume(self, run: Run, fence: int) -> None:
         run_id, directory, start_before = run.id, run.directory, run.start_before
@@ -100,7 +119,7 @@ class Watcher:
             process = RunnerProcess.adopt(directory)
         if process is not None and not self._wait(process):
             return
-        services.end_by_result(run_id, fence=fence, result=read_result(directory))
+        _end(run_id, fence=fence, directory=directory)
 
     def _wait(self, process: RunnerProcess) -> bool:
         poll = select.poll()
@@ -138,6 +157,14 @@ def set_current_watcher(watcher: Watcher | None) -> None:
     _current = watcher
 
 
+def _end(run_id: int, *, fence: int, directory: Path) -> None:
+    result = read_result(directory)
+    if result is None and (left := end_leftovers(directory)):
+        # The runner was killed, and the host that would have ended what it left behind may be gone too.
+        log.error("run %s: %s processes of it could not be ended", run_id, left)
+    services.end_by_result(run_id, fence=fence, result=result)
+
+
 def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
     ticket = run.ticket
     plan = plans.Plan.from_json(ticket.plan)
@@ -145,7 +172,8 @@ def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
     run.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return RunnerPlan(
         directory=str(run.directory),
-        token=f"{run.id}.{run.fence}",
+        # Whatever carries it is ended with the run, on the target too: it must not be another instance's token.
+        token=f"{run.id}.{new_token()}",
         steps=tuple(
             PlanStep(position=position, task=Task(step.task), line=step.shown, script=step.script)
             for position, step in enumerate(plan.steps_of(*TASKS[run.task]), start=1)

@@ -98,7 +98,7 @@ class Keeper:
             worker = run.worker
             if worker is not None and worker.id not in lost:
                 lost[worker.id] = worker.id != self._watcher.worker_id and self._is_lost(worker)
-            unwatched = run.worker_id == self._watcher.worker_id and run.id not in self._watcher.watched
+            unwatched = run.worker_id == self._watcher.worker_id and not self._watcher.watches(run.id)
             if worker is None or lost[worker.id] or unwatched:
                 self._adopt(run)
 
@@ -107,16 +107,19 @@ class Keeper:
             adopted = status.take_over(run, worker_id=self._watcher.worker_id)
         if adopted:
             log.warning("run %s of worker %s is watched by nobody, and is taken over", run.id, run.worker_id)
-            self._watcher.watched.add(run.id)
+            watched = threading.Event()
             threading.Thread(
-                target=self._resume, args=(run.id, run.fence + 1), name=f"run {run.id}", daemon=True
+                target=self._resume, args=(run.id, run.fence + 1, watched), name=f"run {run.id}", daemon=True
             ).start()
+            watched.wait()  # Else the next sweep might find it watched by nobody.
 
-    def _resume(self, run_id: int, fence: int) -> None:
-        try:
-            self._watcher.resume(run_id, fence=fence)
-        except Exception:
-            log.exception("run %s could not be gone on with; the next sweep tries again", run_id)
+    def _resume(self, run_id: int, fence: int, watched: threading.Event) -> None:
+        with self._watcher.watching(run_id):
+            watched.set()
+            try:
+                self._watcher.resume(run_id, fence=fence)
+            except Exception:
+                log.exception("run %s could not be gone on with; the next sweep tries again", run_id)
 
     def _is_lost(self, worker: Worker) -> bool:
         if worker.stopped_at is not None:
