@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from email.message import Message as Headers
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class Server:
 
     def kill(self, part: str) -> None:
         """End a part with SIGKILL, as a crash would: it and its forks, but no runner."""
-        runners = {pid for pid in _runner_pids(self.instance)}
+        runners = set(_runner_pids(self.instance))
         for process in self.tree(part):
             if process.pid not in runners and not _is_below(process, runners):
                 process.kill()
@@ -146,9 +147,9 @@ class Server:
             request.add_header(name, value)
         try:
             with urllib.request.urlopen(request, content, timeout=timeout) as response:
-                return Answer(response.status, dict(response.headers), response.read())
+                return Answer(response.status, response.headers, response.read())
         except urllib.error.HTTPError as err:
-            return Answer(err.code, dict(err.headers), err.read())
+            return Answer(err.code, err.headers, err.read())
 
     def workorder(self, name: str) -> int:
         found = self.call("GET", f"/api/v1/workorders?q={name}").json["items"]
@@ -197,9 +198,9 @@ class Server:
 
 
 class Answer:
-    """The answer to one call."""
+    """The answer to one call. Names of headers may be written in any case, as HTTP has it."""
 
-    def __init__(self, status: int, headers: dict[str, str], content: bytes) -> None:
+    def __init__(self, status: int, headers: Headers, content: bytes) -> None:
         self.status, self.headers, self.content = status, headers, content
 
     @property
