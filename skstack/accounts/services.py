@@ -300,9 +300,13 @@ def _taken(field: str, name: str) -> Invalid:
 
 
 def _in_use(name: str, used: Sequence[Message]) -> Message:
-    shown = ", ".join(str(one) for one in used[:5]) + ("…" if len(used) > 5 else "")
+    together = used[0]
+    for one in used[1:]:
+        together = N_("%(some)s, %(one)s", some=together, one=one)
     return N_(
-        "%(name)s is used by %(used)s, so it was not deleted. Take it out there first.", name=name, used=shown
+        "%(name)s is used by %(used)s, so it was not deleted. Take it out there first.",
+        name=name,
+        used=together,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from skstack.accounts.services import group_dependents
 from skstack.audit.services import Action, Actor, record
 from skstack.catalog import validation
 from skstack.catalog.compiling import CompiledTasks, TasksRefused, compile_workorder
@@ -23,6 +24,9 @@ Thing = TypeVar("Thing", bound=Any)
 
 # Any number that nothing else takes as an advisory lock.
 _CATALOG_LOCK = 0x736B6361
+
+# Deleting a group on the page of groups names the work orders that use it.
+group_dependents.append(dependents)
 
 
 @contextmanager

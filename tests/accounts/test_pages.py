@@ -356,7 +356,7 @@ def test_a_group_that_a_work_order_uses_is_not_deleted(app: Flask, root: FlaskCl
     group_id = group.id
     answer = root.post(f"/accounts/groups/{group_id}/delete")
     assert answer.status_code == 409
-    assert "ops is" in answer.get_data(as_text=True)
+    assert "ops is used by work order site, so it was not deleted." in answer.get_data(as_text=True)
     assert load(app, lambda: db.session.get(Group, group_id)) is not None
 
 
