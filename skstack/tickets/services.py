@@ -30,6 +30,17 @@ from skstack.tickets.starting import start
 NOTE_LENGTH = 4000
 KEY_LENGTH = 128
 
+# Built once: building a statement takes as long as running it.
+_MADE = sa.select(Ticket).where(
+    Ticket.submitter_id == sa.bindparam("submitter_id"), Ticket.idempotency_key == sa.bindparam("key")
+)
+_workorders = sa.inspect(WorkOrder).local_table
+_DEFINITION = (
+    sa.select(_workorders.c.version, _workorders.c.active)
+    .where(_workorders.c.id == sa.bindparam("workorder_id"))
+    .with_for_update()
+)
+
 
 def submit(
     *,
@@ -114,9 +125,7 @@ def _made_before(actor: User, key: str, request_digest: str) -> Ticket | None:
                 ]
             }
         )
-    made = db.session.scalars(
-        sa.select(Ticket).where(Ticket.submitter_id == actor.id, Ticket.idempotency_key == key)
-    ).first()
+    made = db.session.scalars(_MADE, {"submitter_id": actor.id, "key": key}).first()
     if made is not None and made.request_digest != request_digest:
         raise Conflict(
             N_(
@@ -139,9 +148,7 @@ def _checked_note(note: str) -> str:
 
 def _check_unchanged(workorder: WorkOrder, version: int, actor: User) -> None:
     """Look once more, now that nobody else can write: the definition is the one checked, and the actor has none running."""
-    now = db.session.execute(
-        sa.select(WorkOrder.version, WorkOrder.active).where(WorkOrder.id == workorder.id).with_for_update()
-    ).one_or_none()
+    now = db.session.connection().execute(_DEFINITION, {"workorder_id": workorder.id}).one_or_none()
     if now is None or now != (version, True):
         raise Conflict(N_("This work order was changed while you filled in the form. Load the form again."))
     if workorder.allow_several:
