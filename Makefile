@@ -29,7 +29,7 @@ run: install
 
 test: install-dev
 	@tests/install-programs
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder --cov $(TEST_ARGUMENTS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder --cov $(TEST_ARGUMENTS)
 
 bench: install-dev
 	$(BIN)/python -m tests.bench

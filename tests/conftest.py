@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
 
@@ -37,15 +40,27 @@ settings.load_profile("ci" if os.environ.get("CI") or os.environ.get("SKSTACK_TE
 _LATER = ("slow", "faults", "browser")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: any(item.get_closest_marker(name) for name in _LATER))
-    for item in items:
-        if _shares_with_its_module(item):
-            # Tests around one server stay in one process, or each process would start that server.
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(HERE).as_posix()))
 
 
-def _shares_with_its_module(item: pytest.Item) -> bool:
-    fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-    return any(definition.scope == "module" for found in fixtures for definition in found)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Hands out test by test, but keeps a module together whose tests share a server or the like.
+
+    `--dist loadgroup` is there for that, but pytest-xdist 3.8 does it by changing test ids, which pytest 9.2
+    does not let it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _shares_a_fixture(file) else nodeid
+
+
+@cache
+def _shares_a_fixture(file: str) -> bool:
+    return 'scope="module"' in (HERE.parent / file).read_text(encoding="utf-8")
