@@ -70,6 +70,7 @@ class StepView:
     finished_at: dt.datetime | None = None
     duration: float | None = None
     live: bool = False
+    cut_at: int | None = None  # Bytes of the run's output that are kept, in the step that reached the limit.
     body: list[Gap | Part] = field(default_factory=list)
 
     @property
@@ -261,6 +262,7 @@ def _without_lines(run: Run, output: Output, prefix: str) -> RunView:
                 finished_at=_time(step.finished_at) if step else None,
                 duration=step.duration if step else None,
                 live=live,
+                cut_at=_cut_at(output, step),
             )
         )
     return RunView(
@@ -290,6 +292,12 @@ def _state_of(step: StepOutput | None, run: RunState) -> RunState | str:
     if step.exit_code is None:
         return run if run.is_final else RunState.UNKNOWN
     return RunState.SUCCEEDED if step.exit_code == 0 else RunState.FAILED
+
+
+def _cut_at(output: Output, step: StepOutput | None) -> int | None:
+    if step is None or output.capped_at is None or not step.start < output.capped_at <= step.end:
+        return None
+    return output.capped_at
 
 
 def _time(written: str | None) -> dt.datetime | None:
