@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 TRANSLATIONS := skstack/translations
+LANGUAGES := zh_CN
 CATALOGUES := $(wildcard $(TRANSLATIONS)/*/LC_MESSAGES/messages.po)
 COMPILED := $(CATALOGUES:.po=.mo)
 # How many tests run at once. The fault tests mostly wait, so more than one per core pays.
@@ -49,9 +50,13 @@ lock:
 	$(call compile,requirements-dev.txt -c requirements.lock,requirements-dev.lock)
 
 translate: install-dev
-	$(BIN)/pybabel -q extract -F pyproject.toml -k N_ -k _n:1,2 --no-location --sort-output --omit-header \
-	    --project skstack -o $(TRANSLATIONS)/messages.pot .
-	$(BIN)/pybabel -q update -i $(TRANSLATIONS)/messages.pot -d $(TRANSLATIONS) --no-fuzzy-matching --omit-header
+	mkdir -p $(TRANSLATIONS)
+	$(BIN)/pybabel -q extract -F pyproject.toml -k N_ --no-location --sort-output --omit-header \
+	    -o $(TRANSLATIONS)/messages.pot .
+	$(foreach language,$(LANGUAGES),test -e $(TRANSLATIONS)/$(language)/LC_MESSAGES/messages.po || \
+	    $(BIN)/pybabel -q init -i $(TRANSLATIONS)/messages.pot -d $(TRANSLATIONS) -l $(language);)
+	$(BIN)/pybabel -q update -i $(TRANSLATIONS)/messages.pot -d $(TRANSLATIONS) \
+	    --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date
 	$(BIN)/pybabel -q compile -d $(TRANSLATIONS)
 
 clean:
