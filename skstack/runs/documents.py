@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,9 +114,13 @@ def _noted(step: StepOutput) -> dict[str, Any]:
     return {
         "position": step.position,
         "exit_code": step.exit_code,
-        "started_at": step.started_at,
-        "finished_at": step.finished_at,
+        "started_at": _time(step.started_at),
+        "finished_at": _time(step.finished_at),
         "duration": step.duration,
         "offset": step.start,
         "end": step.end if step.finished_at else None,
     }
+
+
+def _time(written: str | None) -> str | None:
+    return rfc3339(dt.datetime.fromisoformat(written).astimezone(dt.UTC)) if written else None

@@ -13,7 +13,7 @@ from skstack.runs import services
 from skstack.runs.models import Run
 from tests.api.conftest import Caller
 from tests.factories import alice, mallory, root
-from tests.fake_runner import FINISHED, STARTED, begin, end, note, result, run_of, write
+from tests.fake_runner import FINISHED, begin, end, note, result, run_of, write
 from tests.orders import make_ticket, make_variable, make_workorder
 
 pytestmark = pytest.mark.both_databases
@@ -67,8 +67,8 @@ def test_a_running_run_has_the_steps_that_were_started(
         "line": 2,
         "command": "probe 'a b'",
         "exit_code": 0,
-        "started_at": STARTED,
-        "finished_at": STARTED,
+        "started_at": "2026-11-24T08:00:00Z",
+        "finished_at": "2026-11-24T08:00:00Z",
         "duration": 0.5,
         "offset": 0,
         "end": 6,
