@@ -41,11 +41,12 @@ class Sshd:
         self.authorize(self.user_key_file)
         self._config = directory / "sshd_config"
         self._config.write_text(
-            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key_file}\nPidFile none\n"
+            # OpenSSH takes the first value that it finds, so that options win.
+            f"{options}\nListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key_file}\nPidFile none\n"
             f"AuthorizedKeysFile {self._authorized}\nStrictModes no\nUsePAM no\nPasswordAuthentication yes\n"
             f"PermitRootLogin yes\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 100\nMaxSessions 50\n"
             # Keeps bash from reading the account's .bashrc, which may take longer than the test.
-            f"SetEnv SHLVL=5\n{options}\n"
+            "SetEnv SHLVL=5\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 

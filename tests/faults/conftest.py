@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -34,7 +35,10 @@ def target_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     """A real OpenSSH server whose connections the tests of this folder cut."""
     if SSHD is None:
         pytest.skip("OpenSSH's server is not installed")
-    server = Sshd(tmp_path_factory.mktemp("target"))
+    directory = tmp_path_factory.mktemp("target")
+    programs = directory / "bin"
+    programs.mkdir()
+    server = Sshd(directory, options=f"SetEnv SHLVL=5 PATH={programs}:{os.environ['PATH']}")
     server.start()
     yield server
     server.stop()
@@ -102,6 +106,16 @@ def make_instance(prepared: Prepared, tmp_path: Path) -> Iterator[Callable[..., 
     yield make
     for instance in made:
         _end(instance)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An instance whose commands work in its box, here and on the target."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    settings = {"working_directory": folder / "box", "workers": 8}
+    instance = Instance(folder, prepared, **settings).start("serve")
+    yield instance
+    _end(instance)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ class Instance(Server):
 
     def __init__(self, folder: Path, prepared: Prepared, **settings: Any) -> None:
         self.box = folder / "box"
-        environment = f"BOX={self.box}\nPATH={self.box}:{os.environ['PATH']}"
+        environment = f"BOX={self.box}\nPATH={folder}/bin:{os.environ['PATH']}"
         super().__init__(folder, **{**FAST, "run_environment": environment, **settings})
         shutil.copytree(prepared.instance, self.instance, ignore=shutil.ignore_patterns("*.bell"))
         self.box.mkdir()
