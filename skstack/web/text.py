@@ -80,7 +80,9 @@ def duration(seconds: float | None) -> str:
         return str(gettext("%(n)s s", n=whole))
     if whole < 3600:
         return str(gettext("%(minutes)s min %(seconds)s s", minutes=whole // 60, seconds=f"{whole % 60:02d}"))
-    return str(gettext("%(hours)s h %(minutes)s min", hours=whole // 3600, minutes=f"{whole % 3600 // 60:02d}"))
+    return str(
+        gettext("%(hours)s h %(minutes)s min", hours=whole // 3600, minutes=f"{whole % 3600 // 60:02d}")
+    )
 
 
 def size(count: int | None) -> str:
