@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from flask import Flask
 
+from skstack.config import ROOT
 from skstack.db import db, transaction, utcnow
+from skstack.health import heads
 from skstack.runs.models import Worker
 from tests.fake_runner import make_worker
 
@@ -59,3 +65,14 @@ def test_a_database_that_does_not_answer_is_not_ready(app: Flask, monkeypatch: p
         monkeypatch.setattr(db.session, "execute", fail)
     assert ready(app) == (503, {"database": "failed", "migrations": "failed", "worker": "failed"})
     assert app.test_client().get("/healthz").status_code == 200
+
+
+def test_the_newest_migration_is_the_one_that_alembic_finds() -> None:
+    assert heads() == set(ScriptDirectory(str(ROOT / "migrations")).get_heads())
+
+
+def test_serving_pages_does_not_load_alembic(tmp_path: Path) -> None:
+    program = "import sys, app; sys.exit('alembic' in sys.modules)"
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env={"SKSTACK_INSTANCE": str(tmp_path)}, check=True
+    )
