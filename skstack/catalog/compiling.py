@@ -93,9 +93,9 @@ def variables_of(workorder: WorkOrder) -> dict[str, substitution.Variable]:
         **system_texts(workorder, dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.UTC),
     }
     for name, text in fixed.items():
-        # Its only value is known now, so that is what it can carry, and an option if the administrator says so.
+        # Its only value is known now: it can carry no more than that does.
         found[name] = substitution.Variable(
-            name=name, strict=substitution.is_strict(text), allow_leading_dash=True
+            name=name, strict=substitution.is_strict(text), allow_leading_dash=text.startswith("-")
         )
     return found
 

@@ -84,6 +84,10 @@ class Number(IntegerField):
 class Reference(SelectField):
     """Another object, by its id; empty is none. Whether it is still there is asked by `values`."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.type = "SelectField"  # What the macros of forms go by.
+
     def pre_validate(self, form: FlaskForm) -> None:
         """Leave it to `CatalogForm.values`."""
 

@@ -14,11 +14,11 @@ from skstack.audit.services import Action, Actor, record
 from skstack.catalog import validation
 from skstack.catalog.compiling import CompiledTasks, TasksRefused, compile_workorder
 from skstack.catalog.kinds import State, dependents, kind_of, listed
-from skstack.catalog.models import ConfigCenter, Variable, VariableGroup, WorkOrder
+from skstack.catalog.models import ConfigCenter, WorkOrder
 from skstack.db import transaction, utcnow
 from skstack.errors import Conflict, Invalid
 from skstack.extensions import db
-from skstack.messages import N_, Message
+from skstack.messages import N_
 
 Thing = TypeVar("Thing", bound=Any)
 
@@ -124,21 +124,6 @@ def set_template(workorder: WorkOrder, template: bool, *, actor: Actor | None) -
                 workorder.active = False
             validation.check(workorder)
         finish(workorder, before, actor=actor)
-
-
-def copy(thing: Thing, *, name: str, actor: Actor | None, template: bool | None = None) -> Thing:
-    """Copy a variable, a variable group or a work order under a new name. A copied work order is not active.
-
-    `template` says whether the copy of a work order is one; None: as the original. Raises Invalid for the name.
-    """
-    if not isinstance(thing, (Variable, VariableGroup, WorkOrder)):
-        raise TypeError(f"{type(thing).__name__} cannot be copied")
-    kind = kind_of(thing)
-    values = {field: getattr(thing, field) for field in (*kind.fields, *kind.references, *kind.lists)}
-    values["name"] = name
-    if isinstance(thing, WorkOrder):
-        values.update(active=False, template=thing.template if template is None else template)
-    return create(type(thing), values, actor=actor)
 
 
 def accept_host_key(center: ConfigCenter, key: str, *, actor: Actor | None) -> None:
@@ -260,12 +245,10 @@ def _record(action: Action, thing: Any, actor: Actor | None, **changes: Any) -> 
 
 __all__ = [
     "CompiledTasks",
-    "Message",
     "TasksRefused",
     "accept_host_key",
     "change",
     "compile_workorder",
-    "copy",
     "create",
     "default_of",
     "delete",

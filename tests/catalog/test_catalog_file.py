@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,6 @@ def test_another_password_is_a_change_that_shows_nothing(context: Flask) -> None
 
 
 def test_a_private_key_is_read_beside_the_file(context: Flask, tmp_path: Path) -> None:
-    import subprocess
-
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "open sesame", "-f", tmp_path / "id"], check=True
     )
@@ -211,70 +210,69 @@ def test_pruning_what_is_needed_is_refused_with_what_needs_it(context: Flask) ->
     assert count(Variable) == 4
 
 
-@pytest.mark.parametrize(
-    ("find", "replace", "at", "told"),
-    [
-        ("order: 10", "ordre: 10", "ordre", "no key ordre in environments"),
-        ("order: 10", "order: ten", "order: ten", "must be a whole number"),
-        ("active: true", "active: perhaps", "active: perhaps", "must be true or false"),
-        ("environment: PROD\n", "environment: PRO\n", "environment: PRO", "There is no environment PRO"),
-        ("variables: [Commit, Mode]", "variables: [Commit, Mood]", "Mood", "There is no variable Mood"),
-        ("submit_groups: [ops]", "submit_groups: [oops]", "oops", "There is no group oops"),
-        ("roles: [operator]", "roles: [tourist]", "tourist", "There is no role tourist"),
-        ("pages: [submit,", "pages: [submitt,", "submitt", "There is no page submitt"),
-        ("config_center: ansible01", "config_center: nowhere", "nowhere", "no config center nowhere"),
-        ("port: 2222", "port: 70000", "70000", "A port is a number"),
-        ("'{Commit}'", "'{Comit}'", "{Comit}", "There is no variable Comit"),
-        ("python main_git", "eval {Commit}; python main_git", "eval", "eval"),
-        (
-            "      python main_git",
-            "      true\n      true\n      echo {Nobody}\n      python main_git",
-            "Nobody",
-            "Nobody",
-        ),
-        ("GitProjName: app01,", "Mode: app01,", "builtin_variables", "Mode is also a variable"),
-        ('pattern: ".{5,}"', 'pattern: "("', 'pattern: "("', "not a pattern"),
-        ("choices: [h1, h2]", "choices: [h1, h1]", "choices: [h1, h1]", "stands there twice"),
-        (
-            "    time_limit: 3600",
-            "    time_limit: 3600\n    time_limit: 1",
-            "time_limit: 1\n",
-            "stands there twice",
-        ),
-        ("{name: leads}", "{name: ops}", "{name: ops}, {name: ops}", "already stands in line 3"),
-        ("categories:", "categories: []\ncategories:", "categories: [{", "stands there twice"),
-        ("{name: DeployGit}", "{description: x}", "description: x", "has no name"),
-        ("email: a@", "password: x, email: a@", "password", "Passwords do not stand"),
-        ("password_env: ANSIBLE01", "password: x", "password: x", "password_env"),
-        ("password_env: ANSIBLE01", "password_env: NOBODY", "NOBODY", "NOBODY is not set"),
-        ("password_env: ANSIBLE01", "private_key_file: nowhere", "nowhere", "cannot be read"),
-        (
-            "approval_flows: []",
-            "approval_flows:\n  - {name: two-level, levels: [ops]}",
-            "approval_flows",
-            "does not have",
-        ),
-        ("    time_limit", "    approval_flow: two\n    time_limit", "approval_flow: two", "does not have"),
-        ("    time_limit", "    scheduling: true\n    time_limit", "scheduling", "does not have"),
-        ("    time_limit", "    task_lock: yes\n    time_limit", "task_lock", "does not have"),
-        ("approval_flows: []", "workorders: []", "workorders: []", "There is no section workorders"),
-        ("description: production", "description: [production]", "[production]", "must be text"),
-        ("builtin_variables: {", "builtin_variables: {X: [1], ", "builtin_variables", "must be a mapping"),
-        ("name: site", "name: [site]", "name: [site]", "must be text"),
-    ],
+# What is put in place of what, where the message points to, and what it says.
+WRONG = (
+    ("order: 10", "ordre: 10", "ordre", "no key ordre in environments"),
+    ("order: 10", "order: ten", "order: ten", "must be a whole number"),
+    ("active: true", "active: perhaps", "active: perhaps", "must be true or false"),
+    ("environment: PROD\n", "environment: PRO\n", "environment: PRO", "There is no environment PRO"),
+    ("variables: [Commit, Mode]", "variables: [Commit, Mood]", "Mood", "There is no variable Mood"),
+    ("submit_groups: [ops]", "submit_groups: [oops]", "oops", "There is no group oops"),
+    ("roles: [operator]", "roles: [tourist]", "tourist", "There is no role tourist"),
+    ("pages: [submit,", "pages: [submitt,", "submitt", "There is no page submitt"),
+    ("config_center: ansible01", "config_center: nowhere", "nowhere", "no config center nowhere"),
+    ("port: 2222", "port: 70000", "70000", "A port is a number"),
+    ("'{Commit}'", "'{Comit}'", "{Comit}", "There is no variable Comit"),
+    ("python main_git", "eval {Commit}; python main_git", "eval", "eval"),
+    (
+        "      python main_git",
+        "      true\n      true\n      echo {Nobody}\n      python main_git",
+        "Nobody",
+        "Nobody",
+    ),
+    ("GitProjName: app01,", "Mode: app01,", "builtin_variables", "Mode is also a variable"),
+    ('pattern: ".{5,}"', 'pattern: "("', 'pattern: "("', "not a pattern"),
+    ("choices: [h1, h2]", "choices: [h1, h1]", "choices: [h1, h1]", "stands there twice"),
+    (
+        "    time_limit: 3600",
+        "    time_limit: 3600\n    time_limit: 1",
+        "time_limit: 1\n",
+        "stands there twice",
+    ),
+    ("{name: leads}", "{name: ops}", "{name: ops}, {name: ops}", "already stands in line 3"),
+    ("categories:", "categories: []\ncategories:", "categories: [{", "stands there twice"),
+    ("{name: DeployGit}", "{description: x}", "description: x", "has no name"),
+    ("email: a@", "password: x, email: a@", "password", "Passwords do not stand"),
+    ("password_env: ANSIBLE01", "password: x", "password: x", "password_env"),
+    ("password_env: ANSIBLE01", "password_env: NOBODY", "NOBODY", "NOBODY is not set"),
+    ("password_env: ANSIBLE01", "private_key_file: nowhere", "nowhere", "cannot be read"),
+    (
+        "approval_flows: []",
+        "approval_flows:\n  - {name: two-level, levels: [ops]}",
+        "approval_flows",
+        "does not have",
+    ),
+    ("    time_limit", "    approval_flow: two\n    time_limit", "approval_flow: two", "does not have"),
+    ("    time_limit", "    scheduling: true\n    time_limit", "scheduling", "does not have"),
+    ("    time_limit", "    task_lock: yes\n    time_limit", "task_lock", "does not have"),
+    ("approval_flows: []", "workorders: []", "workorders: []", "There is no section workorders"),
+    ("description: production", "description: [production]", "[production]", "must be text"),
+    ("builtin_variables: {", "builtin_variables: {X: [1], ", "builtin_variables", "must be a mapping"),
+    ("name: site", "name: [site]", "name: [site]", "must be text"),
 )
-def test_what_is_wrong_is_told_with_its_line_and_nothing_changes(
-    context: Flask, find: str, replace: str, at: str, told: str
-) -> None:
-    assert find in TEXT
-    text = TEXT.replace(find, replace, 1)
 
-    message = refused(text)
 
-    assert told in message
-    lines = [int(number) for number in re.findall(r"line (\d+): ", message.split(told)[0])]
-    assert lines[-1] == line_of(text, at)
-    assert (count(WorkOrder), count(AuditEvent), count(User)) == (0, 0, 0)
+def test_what_is_wrong_is_told_with_its_line_and_nothing_changes(context: Flask) -> None:
+    for find, replace, at, told in WRONG:
+        assert find in TEXT
+        text = TEXT.replace(find, replace, 1)
+
+        message = refused(text)
+
+        assert told in message, replace
+        lines = [int(number) for number in re.findall(r"line (\d+): ", message.split(told)[0])]
+        assert lines[-1] == line_of(text, at), replace
+        assert (count(WorkOrder), count(AuditEvent), count(User)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -440,3 +438,11 @@ class TestCommands:
         result = command.invoke(args=["catalog", "apply", str(tmp_path / "x")])
 
         assert (result.exit_code, "not UTF-8" in result.stderr) == (1, True)
+
+
+def test_the_example_of_the_manual_can_be_applied(context: Flask, tmp_path: Path) -> None:
+    manual = (Path(__file__).parents[2] / "docs/manual/en/catalog-file.md").read_text()
+    example = manual.split("```yaml\n")[1].split("```")[0]
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "id_ed25519"], check=True)
+
+    assert len(apply(example, folder=tmp_path)) == 7
