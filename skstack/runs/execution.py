@@ -94,10 +94,15 @@ class Watcher:
             return
         fence = run.fence
         try:
-            process = runner_host().launch(_runner_plan(run, settings))
+            plan = _runner_plan(run, settings)
         except PlanRefused as err:
             services.refuse(run_id, fence=fence, reason=err.reason)
             return
+        except OSError as err:
+            _refuse_without_runner(run_id, fence, err)
+            return
+        try:
+            process = runner_host().launch(plan)
         except (RunnerUnavailable, OSError) as err:
             self._end_without_answer(run, fence, err)
             return
@@ -130,15 +135,10 @@ class Watcher:
 
     def _end_without_answer(self, run: Run, fence: int, err: Exception) -> None:
         """End a run that no runner confirmed. If one may have begun all the same, wait for what it leaves behind."""
-        log.error("run %s: the runner did not answer: %s", run.id, err)
         if RunnerProcess.adopt(run.directory) is not None or read_result(run.directory) is not None:
             self._resume(run, fence)
             return
-        services.refuse(
-            run.id,
-            fence=fence,
-            reason=N_("No runner could be started: %(error)s. Nothing was run.", error=str(err)),
-        )
+        _refuse_without_runner(run.id, fence, err)
 
 
 _current: Watcher | None = None
@@ -155,6 +155,15 @@ def set_current_watcher(watcher: Watcher | None) -> None:
     """Make this process a worker, or none again."""
     global _current  # noqa: PLW0603 - a process is one worker at most
     _current = watcher
+
+
+def _refuse_without_runner(run_id: int, fence: int, err: Exception) -> None:
+    log.error("run %s: no runner could be started: %s", run_id, err)
+    services.refuse(
+        run_id,
+        fence=fence,
+        reason=N_("No runner could be started: %(error)s. Nothing was run.", error=str(err)),
+    )
 
 
 def _end(run_id: int, *, fence: int, directory: Path) -> None:

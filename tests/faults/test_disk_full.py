@@ -1,0 +1,124 @@
+"""Fault 4, as far as runs go: a disk with no room left. The step ends as such, and the database stays whole."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.instances import START, SWEEP, Instance, Person, until, visible_text
+
+FULL = "The output could not be stored any more: the disk is full."
+
+
+@contextmanager
+def small_disk(instance: Instance, size: str) -> Iterator[None]:
+    """Put the instance on a disk of its own, of this size."""
+    kept = instance.instance.rename(instance.instance.with_name("kept"))
+    instance.instance.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(instance.instance)]
+    if os.getuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        shutil.copytree(kept, instance.instance, dirs_exist_ok=True)
+        yield
+    finally:
+        instance.stop()
+        subprocess.run(["umount", str(instance.instance)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room on the disk of this folder."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for piece in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"x" * piece)
+            except OSError:
+                continue
+    return filler
+
+
+def test_a_run_whose_output_has_no_room_is_ended_and_says_so_once_that_can_be_written(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance()
+    with small_disk(instance, "8m"):
+        spare = instance.instance / "spare"
+        spare.write_bytes(b"x" * (2 << 20))
+        instance.start("serve")
+        instance.write(main=f"{START}echo begun\nsleep 1000 &\nyes; echo never >> $BOX/ended")
+        ticket = instance.submit("script")
+        until(instance.starts, "nothing starts", instance)
+        until(lambda: not instance.commands(), "the command goes on", instance)
+        assert instance.noted("ended") == []
+        assert instance.log_from(ticket["runs"][0]["id"]).content.startswith(b"begun\ny\n")
+        assert instance.rows("pragma integrity_check") == [("ok",)]
+        spare.unlink()
+        run = instance.wait_for_end(ticket)
+        assert (run["status"], run["state"], run["reason"]) == ("failed", "failed", FULL)
+        assert FULL in visible_text(Person(instance).page(f"/tickets/{ticket['id']}"))
+        assert instance.starts() == ["start"]
+
+
+def test_nothing_is_started_on_a_full_disk_and_what_was_submitted_goes_on_when_there_is_room(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance()
+    with small_disk(instance, "8m"):
+        instance.start("serve")
+        instance.write(main=START + "echo done")
+        instance.wait_for_end(instance.submit("script"))
+        number = instance.workorder("script")
+        with instance.still():
+            accepted = instance.submit(number)
+            filler = fill(instance.instance)
+            refused = [
+                instance.call("POST", f"/api/v1/workorders/{number}/tickets", {"values": {}})
+                for _ in range(3)
+            ]
+            made = instance.rows("select count(*) from tickets")[0][0]
+        refusals = [answer.status for answer in refused]
+        assert all(status in (201, 500, 503) for status in refusals), refusals
+        assert made == 2 + refusals.count(201), "a refused submission has left something"
+        time.sleep(3 * SWEEP)
+        # A run without its audit event must not start: each start has one.
+        claims = "select count(*) from audit_events where object_type = 'run' and changes like '%running%'"
+        assert len(instance.starts()) <= instance.rows(claims)[0][0]
+        filler.unlink()
+        run = instance.wait_for_end(accepted, within=30)
+        assert run["status"] in ("succeeded", "failed", "unknown")
+        until(
+            lambda: instance.rows("select count(*) from runs where state in ('queued', 'running')") == [(0,)],
+            "a run stays",
+            instance,
+        )
+        assert len(instance.starts()) <= 2 + refusals.count(201)
+        assert instance.rows("pragma integrity_check") == [("ok",)]
+        instance.write(main="echo again")
+        assert instance.wait_for_end(instance.submit("script"))["status"] == "succeeded"
+
+
+def test_a_file_that_may_not_grow_ends_the_run_in_the_same_way(instance: Instance) -> None:
+    instance.write(main="echo warm")
+    instance.wait_for_end(instance.submit("script"))
+    host = instance.host().pid
+    before = resource.prlimit(host, resource.RLIMIT_FSIZE)
+    resource.prlimit(host, resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        instance.write(main=f"{START}echo begun\nyes")
+        run = instance.wait_for_end(instance.submit("script"))
+    finally:
+        resource.prlimit(host, resource.RLIMIT_FSIZE, before)
+    assert (run["status"], run["reason"]) == ("failed", FULL)
+    assert run["stored_bytes"] == 1 << 20
+    assert len(instance.output(run["id"])) == 1 << 20
+    assert instance.commands() == []
