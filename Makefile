@@ -7,8 +7,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 TRANSLATIONS := skstack/translations
 LANGUAGES := zh_CN
-CATALOGUES := $(wildcard $(TRANSLATIONS)/*/LC_MESSAGES/messages.po)
-COMPILED := $(CATALOGUES:.po=.mo)
 # How many tests run at once. The fault tests mostly wait, so more than one per core pays.
 TEST_PROCESSES ?= 3
 TEST_ARGUMENTS ?=
@@ -49,35 +47,30 @@ lock:
 	$(call compile,requirements.txt,requirements.lock)
 	$(call compile,requirements-dev.txt -c requirements.lock,requirements-dev.lock)
 
+# The compiled catalogues are committed: what is served needs no step between a checkout and a start.
 translate: install-dev
 	mkdir -p $(TRANSLATIONS)
-	$(BIN)/pybabel -q extract -F pyproject.toml -k N_ --no-location --sort-output --omit-header \
+	$(BIN)/pybabel -q extract -F pyproject.toml -k N_ --no-location --sort-output --omit-header --no-wrap \
 	    -o $(TRANSLATIONS)/messages.pot .
 	$(foreach language,$(LANGUAGES),test -e $(TRANSLATIONS)/$(language)/LC_MESSAGES/messages.po || \
 	    $(BIN)/pybabel -q init -i $(TRANSLATIONS)/messages.pot -d $(TRANSLATIONS) -l $(language);)
 	$(BIN)/pybabel -q update -i $(TRANSLATIONS)/messages.pot -d $(TRANSLATIONS) \
-	    --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date
+	    --no-wrap --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date
 	$(BIN)/pybabel -q compile -d $(TRANSLATIONS)
 
 clean:
 	rm -rf .venv .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache htmlcov bench tests/artifacts
-	rm -f $(COMPILED)
 	find app.py skstack tests migrations -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 install: .venv/bin/python
 	@$(call install,requirements.lock)
-	$(if $(COMPILED),@$(MAKE) --no-print-directory $(COMPILED))
 
 install-dev: .venv/bin/python
 	@$(call install,requirements-dev.lock)
-	$(if $(COMPILED),@$(MAKE) --no-print-directory $(COMPILED))
 
 .venv/bin/python:
 	@rm -rf .venv
 	$(PYTHON) -m venv .venv
-
-%.mo: %.po
-	@$(BIN)/pybabel -q compile -i $< -o $@
 
 # $(1): a lock file. Nothing is asked of the network when its content is what was installed last; what the tests
 # need includes what running needs, so that going back and forth between the two installs nothing either.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask_babel import Babel
+from babel.support import NullTranslations, Translations
+from flask_babel import Babel, Domain, get_locale
 from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
@@ -28,10 +29,34 @@ class Base(DeclarativeBase):
     )
 
 
+class Sentences(Domain):
+    """Finds the translated sentences under the code that a language has here, in profiles and in browsers.
+
+    Babel makes `zh_Hans_CN` of `zh_CN`, and the base class looks for a directory of that name only.
+    """
+
+    def get_translations(self) -> NullTranslations:
+        locale = get_locale()
+        if locale is None:
+            return NullTranslations()
+        code = "_".join(filter(None, (locale.language, locale.territory)))
+        if code not in self.cache:
+            (directory,) = self.translation_directories
+            self.cache[code] = Translations.load(directory, [code])
+        found: NullTranslations = self.cache[code]
+        return found
+
+
+class Languages(Babel):
+    """Babel with our way to find sentences."""
+
+    domain_instance = Sentences()
+
+
 db = SQLAlchemy(model_class=Base, session_options={"expire_on_commit": False})
 login_manager = LoginManager()
 csrf = CSRFProtect()
-babel = Babel()
+babel = Languages()
 queue = Queue("skstack")
 
 if TYPE_CHECKING:

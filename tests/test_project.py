@@ -115,7 +115,7 @@ def test_no_secret_and_nothing_written_at_run_time_is_committed() -> None:
         name
         for name in names
         if re.search(
-            r"(^|/)(instance|node_modules|\.venv)/|\.(db|sqlite3?|pyc|mo|log)$|(^|/)\.env$|id_(rsa|ed25519)$",
+            r"(^|/)(instance|node_modules|\.venv)/|\.(db|sqlite3?|pyc|log)$|(^|/)\.env$|id_(rsa|ed25519)$",
             name,
         )
     ]
