@@ -71,7 +71,7 @@ def _web(app: Flask) -> int:
         interface=Interfaces.WSGI,
         blocking_threads=settings.web_threads,
         backpressure=max(settings.web_threads * 4, 512),
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,  # Its one warning is about the many threads, which are meant.
         process_name=None,
     )
     server.serve(target_loader=lambda *_: app, wrap_loader=False)
