@@ -233,6 +233,10 @@ class Pipe:
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, b"!")
 
+    def fileno(self) -> int:
+        """Return the end to write to, for `signal.set_wakeup_fd`."""
+        return self._write
+
     def clear(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 1 << 16)

@@ -154,8 +154,12 @@ class Consumer(HueyConsumer):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self._previous[number] = signal.signal(number, lambda *_: self.stop())
+            # After a pause (SIGSTOP, a frozen container) another thread may get the signal; this one must wake up all the same.
+            self._wakeup_fd = signal.set_wakeup_fd(self._pipe.fileno(), warn_on_full_buffer=False)
 
     def _restore_signal_handlers(self) -> None:
+        if self._previous:
+            signal.set_wakeup_fd(self._wakeup_fd)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

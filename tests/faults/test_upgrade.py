@@ -8,7 +8,7 @@ import urllib.error
 
 import pytest
 
-from tests.faults.instances import GRACE, START, WAIT, Instance, Person, until
+from tests.faults.instances import GRACE, SLACK, START, WAIT, Instance, Person, until
 
 
 @pytest.mark.parametrize("ends", ["meanwhile", "later"])
@@ -96,6 +96,8 @@ def test_a_run_that_still_waits_in_the_queue_is_started_after_the_restart(instan
     with instance.still(worker):
         ticket = instance.submit("script")
         worker.terminate()  # It is told before it can take the message.
+        resumed_at = time.monotonic()
     instance.worker(but=worker.pid)
+    assert time.monotonic() - resumed_at < 1 + SLACK, "it noticed the signal late"
     assert instance.wait_for_end(ticket)["status"] == "succeeded"
     assert instance.starts() == ["start"]
