@@ -70,14 +70,15 @@ def log(run_id: int) -> str:
         run = visible_run(run_id, _user_after_wait())
         output = Output(run.directory)
         view, added = pane.changed_since(run, output, cursor, prefix=prefix)
+    follower = _follower(run) if view.is_over else None
     return render_template(
         "runs/_log.html",
         view=view,
         added=added,
         known=cursor.step,
         is_news=output.events_size != cursor.events or view.is_over,
-        log=_log([view], whole=_is_whole()),
-        follower=_follower(run) if view.is_over else None,
+        log=_log([view, follower] if follower else [view], whole=_is_whole()),
+        follower=follower,
         delay=1000 if growth.busy else 200 if output.size - cursor.size > _MUCH else 0,
         busy=growth.busy,
     )

@@ -17,19 +17,25 @@ from skstack.messages import N_, Message
 from skstack.states import TicketStatus
 from skstack.tickets.models import Ticket
 from skstack.tickets.queries import Filters
+from skstack.tickets.values import offers
 
 PREFIX = "v-"
 
 
 @dataclass(slots=True)
 class Field:
-    """One field as the page shows it. `loads`: a fragment fetches the choices, again when one of `depends_on` changes."""
+    """One field as the page shows it.
+
+    `loads`: a fragment fetches the choices, and again when one of `depends_on` changes. `waits`: not before one of
+    those is there itself, or is filled in.
+    """
 
     variable: Variable
     value: str | list[str]
     choices: Sequence[choices.Choice] = ()
     errors: Sequence[Message] = ()
     loads: bool = False
+    waits: bool = False
     failure: Message | None = None
     depends_on: Sequence[str] = ()
 
@@ -87,28 +93,34 @@ class SubmitForm:
 
     def fields(self) -> list[Field]:
         """Lay out the fields. After an error the choices are asked for here, so that what was chosen stays chosen."""
-        return [self._field(variable) for variable in self.workorder.variables]
+        offered = offers(self.workorder, self.values) if self.errors else {}
+        return [self._field(variable, offered.get(variable.name)) for variable in self.workorder.variables]
 
-    def _field(self, variable: Variable) -> Field:
+    def _field(self, variable: Variable, offered: choices.Offered | None) -> Field:
         value = self.values.get(variable.name, [] if variable.takes_several else "")
         shown = Field(variable, "" if variable.secret else value, errors=self.errors.get(variable.name, ()))
         if variable.source == Source.LIST:
             shown.choices = [choices.Choice(choice, choice) for choice in variable.choices]
         elif variable.source == Source.SCRIPT:
-            shown.depends_on = [
-                PREFIX + name for name in choices.depends_on(variable, workorder=self.workorder)
-            ]
-            shown.loads = not self.errors
-            if self.errors:
-                load(shown, self.workorder, self.values)
+            names = choices.depends_on(variable, workorder=self.workorder)
+            shown.depends_on = [PREFIX + name for name in names]
+            if offered is not None:
+                _put(shown, offered)
+            else:
+                shown.loads = True
+                loading = {other.name for other in self.workorder.variables if other.source == Source.SCRIPT}
+                shown.waits = not loading.isdisjoint(names)
         return shown
 
 
 def load(shown: Field, workorder: WorkOrder, values: Mapping[str, Any]) -> Field:
     """Run the field's script and put in what it offers, or why it offers nothing."""
-    offered = choices.offer(shown.variable, workorder=workorder, values=values)
-    shown.choices, shown.failure = offered.choices, offered.error
+    _put(shown, choices.offer(shown.variable, workorder=workorder, values=values))
     return shown
+
+
+def _put(shown: Field, offered: choices.Offered) -> None:
+    shown.choices, shown.failure, shown.waits = offered.choices, offered.error, bool(offered.waiting_for)
 
 
 def fragment_field(workorder: WorkOrder, variable: Variable) -> tuple[Field, dict[str, Any]]:

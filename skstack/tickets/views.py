@@ -129,7 +129,9 @@ def detail(ticket_id: int) -> str:
 def summary(ticket_id: int) -> str:
     """Show the part of the page that changes while the ticket runs, as a fragment."""
     ticket = queries.visible(ticket_id, current_user)
-    return render_template("tickets/_summary.html", ticket=ticket, **_about(ticket))
+    return render_template(
+        "tickets/_news.html", ticket=ticket, shows_history="history" in request.args, **_about(ticket)
+    )
 
 
 @blueprint.post("/tickets/<int:ticket_id>/stop")

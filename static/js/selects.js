@@ -3,6 +3,7 @@
   const { script, style } = document.currentScript.dataset;
   const WANTED = "select[data-search-select]:not(.tomselected)";
   let fetched;
+  let lostFocus = "";
 
   const fetchTomSelect = () =>
     (fetched ??= Promise.all([
@@ -18,7 +19,8 @@
 
   const make = (select) => {
     const wrong = select.getAttribute("aria-invalid") === "true";
-    const wantsFocus = document.activeElement === select || (select.form ?? document).querySelector("[autofocus]") === select;
+    const hadFocus = select.id !== "" && select.id === lostFocus;
+    const wantsFocus = hadFocus || document.activeElement === select || (select.form ?? document).querySelector("[autofocus]") === select;
     const made = new TomSelect(select, {
       plugins: select.multiple || !select.required ? { remove_button: { title: select.dataset.remove } } : {},
       placeholder: select.dataset.placeholder,
@@ -38,6 +40,7 @@
     if (wrong) made.control_input.setAttribute("aria-invalid", "true");
     const described = select.getAttribute("aria-describedby");
     if (described) made.control_input.setAttribute("aria-describedby", described);
+    if (hadFocus) lostFocus = "";
     if (wantsFocus) {
       // The field, not its list over what is wrong.
       made.settings.openOnFocus = false;
@@ -62,7 +65,11 @@
   document.addEventListener("htmx:before:swap", (event) => {
     for (const { target, swapSpec } of event.detail.tasks) {
       if (!(target instanceof Element) || !/^(inner|outer|delete|textContent)/.test(swapSpec.style)) continue;
-      for (const select of target.querySelectorAll("select.tomselected")) select.tomselect.destroy();
+      for (const select of target.querySelectorAll("select.tomselected")) {
+        // Whoever went on to a field that is loaded anew is still there when it has come.
+        if (select.tomselect.control.contains(document.activeElement)) lostFocus = select.id;
+        select.tomselect.destroy();
+      }
     }
   });
 }

@@ -21,7 +21,7 @@ def violations(page: Any, within: str | None = None) -> list[str]:
     # From the top: what has scrolled under the top bar would count as too small to hit.
     found = page.evaluate(
         "async ([within, tags]) => {"
-        "  scrollTo(0, 0);"
+        "  scrollTo({top: 0, behavior: 'instant'});"
         "  const wanted = {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations'], preload: false};"
         "  return (await axe.run(within || document, wanted)).violations;"
         "}",
