@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -203,7 +204,9 @@ _SHUFFLED = st.lists(
 ).map("".join)
 
 
-@_settings(2000)
+# One shell after another: on a busy machine that takes its time.
+@pytest.mark.timeout(240)
+@_settings(800)
 @given(text=_edited() | _SHUFFLED, v=_AIMED, w=_AIMED)
 def test_what_is_shuffled_is_refused_or_runs_nothing(text: str, v: str, w: str, shell: Shell) -> None:
     given_values = {"V": v, "W": w}
