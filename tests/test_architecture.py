@@ -29,7 +29,9 @@ FEATURES = [
 OUTER = {"views", "api", "cli", "blueprint", "schemas", "documents", "forms", "sessions"}
 
 # Puts it all together: may import everything, and is imported by nothing but its like.
-TOP = {f"skstack.{name}" for name in ("api", "cli", "demo", "health", "migrating", "server", "worker")} | {"app"}
+TOP = {f"skstack.{name}" for name in ("api", "cli", "demo", "health", "migrating", "server", "worker")} | {
+    "app"
+}
 
 # Stands below the features.
 BASE = {
