@@ -53,6 +53,8 @@ def _configure(app: Flask, settings: Settings) -> None:
         BABEL_TRANSLATION_DIRECTORIES="skstack/translations",
         COMPRESS_MIMETYPES=["text/html", "text/css", "text/javascript", "application/json", "image/svg+xml"],
         COMPRESS_ALGORITHM=["gzip"],
+        COMPRESS_ALGORITHM_STREAMING=["br", "deflate"],
+        COMPRESS_BR_LEVEL=5,
         COMPRESS_STREAMS=True,  # Static files are sent as streams. Output is text/plain, and stays as it is.
         API_TITLE="skstack",
         API_VERSION="v1",

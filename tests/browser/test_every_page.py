@@ -1,0 +1,227 @@
+"""Every page: usable by everyone (axe), on a phone, light and dark, in Chinese, and light on the wire."""
+
+from __future__ import annotations
+
+import gettext
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import axe
+from tests.browser.going import sign_in, state_of
+from tests.server import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
+
+TRANSLATIONS = Path(__file__).resolve().parents[2] / "skstack" / "translations"
+CATALOG = r"""
+environments: [{name: DEV, order: 1, description: for developers}, {name: PROD, order: 2}]
+categories: [{name: Deploy, description: brings versions out}]
+config_centers: [{name: far, host: 192.0.2.1, port: 22, username: deploy, login: agent}]
+groups: [{name: ops, description: operators}]
+roles: [{name: operator, pages: [submit, execute]}]
+users: [{username: alice, groups: [ops], roles: [operator]}]
+variables:
+  - {name: Version, label: Version to bring out, source: script, widget: select, required: true,
+     script: "printf '%s\\n' 1.0 2.0", help: The newest first.}
+  - {name: Marks, source: list, widget: checkboxes, choices: [red, blue]}
+  - {name: Hosts, source: list, widget: multiselect, choices: [web1, web2], default: web1}
+  - {name: Pin, source: input, widget: text, secret: true}
+variable_groups: [{name: all, variables: [Version, Marks, Hosts, Pin]}]
+work_orders:
+  - name: a-work-order-whose-name-is-rather-long-as-they-are-in-life
+    description: "What it does, in a sentence."
+    environment: PROD
+    category: Deploy
+    submit_groups: [ops]
+    active: true
+    variable_group: all
+    builtin_variables: {project: "app"}
+    pre_task: echo prepared
+    main_task: |
+      printf '%s\n' {Version} {Hosts} {project} a-path/that/goes/on/and/on/without/any/blank/in/it/that/would/let/a/line/break
+      printf '\033[31mred\033[0m and %s\n' {Marks}
+    post_task: echo over
+  - {name: to-copy, environment: DEV, template: true, main_task: echo copied}
+"""
+
+# Every route that answers with a whole page, and an address of it. A new route belongs here or below.
+PAGES = {
+    "dashboard.index": "/",
+    "accounts.sign_in": "/sign-in",
+    "accounts.me": "/me",
+    "accounts.my_password": "/me/password",
+    "accounts.my_sessions": "/me/sessions",
+    "accounts.my_tokens": "/me/tokens",
+    "accounts.users": "/accounts/users",
+    "accounts.user": "/accounts/users/1",
+    "accounts.user_password": "/accounts/users/1/password",
+    "accounts.new_user": "/accounts/users/new",
+    "accounts.groups": "/accounts/groups",
+    "accounts.group": "/accounts/groups/1",
+    "accounts.new_group": "/accounts/groups/new",
+    "accounts.roles": "/accounts/roles",
+    "accounts.role": "/accounts/roles/1",
+    "accounts.new_role": "/accounts/roles/new",
+    "audit.tickets": "/audit/tickets",
+    "catalog.categories": "/config/categories",
+    "catalog.category": "/config/categories/1",
+    "catalog.new_category": "/config/categories/new",
+    "catalog.config_centers": "/config/config-centers",
+    "catalog.config_center": "/config/config-centers/1",
+    "catalog.new_config_center": "/config/config-centers/new",
+    "catalog.environments": "/config/environments",
+    "catalog.environment": "/config/environments/1",
+    "catalog.new_environment": "/config/environments/new",
+    "catalog.templates": "/config/templates",
+    "catalog.variable_groups": "/config/variable-groups",
+    "catalog.variable_group": "/config/variable-groups/1",
+    "catalog.new_variable_group": "/config/variable-groups/new",
+    "catalog.variables": "/config/variables",
+    "catalog.variable": "/config/variables/1",
+    "catalog.new_variable": "/config/variables/new",
+    "catalog.workorders": "/config/workorders",
+    "catalog.workorder": "/config/workorders/1",
+    "catalog.new_workorder": "/config/workorders/new",
+    "runs.detail": "/runs/2",
+    "runs.search": "/runs/2/search?q=a",
+    "tickets.index": "/tickets",
+    "tickets.detail": "/tickets/1",
+    "tickets.workorders": "/workorders",
+    "tickets.submit_form": "/workorders/1/submit",
+    # What is not there, and what one may not see, are pages too.
+    "404": "/tickets/999",
+}
+NO_PAGES = {
+    "static": "files",
+    "health.alive": "plain text",
+    "health.ready": "plain text",
+    "catalog.index": "leads to the first page of the configuration",
+    "runs.log": "a fragment",
+    "runs.status": "a fragment",
+    "runs.output": "a download",
+    "tickets.summary": "a fragment",
+    "tickets.field": "a fragment",
+}
+FIRST_VISIT = 120 * 1024
+LATER_PAGE = 15 * 1024
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("every-page")).prepare()
+    server.catalog(CATALOG)
+    server.start()
+    ticket = server.submit(
+        1, {"Version": "2.0", "Marks": ["red"], "Hosts": ["web1"], "Pin": "hidden"}, note="why"
+    )
+    assert server.wait_for(ticket["id"])["status"] == "succeeded"
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def root(browser: Browser, server: Server) -> Any:
+    """Give the cookies of the administrator, who is signed in."""
+    return state_of(browser, server)
+
+
+def visit(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("[data-loading], .htmx-request")).to_have_count(0)
+    expect(page.locator("select[data-search-select]:not(.tomselected)")).to_have_count(0)
+
+
+def test_every_route_is_known_as_a_page_or_as_none(app: Flask) -> None:
+    routes = {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        if "GET" in (rule.methods or ()) and not rule.rule.startswith("/api/")
+    }
+    assert routes == set(PAGES) - {"404"} | set(NO_PAGES)
+
+
+@pytest.mark.parametrize("endpoint", PAGES)
+def test_axe_finds_nothing_and_nothing_is_too_wide(
+    endpoint: str, open_page: Callable[..., Page], server: Server, root: Any
+) -> None:
+    # Without transitions: axe would meet colours halfway from light to dark.
+    state = None if endpoint == "accounts.sign_in" else root
+    page = open_page(base_url=server.url, storage_state=state, reduced_motion="reduce")
+    visit(page, PAGES[endpoint])
+    found = []
+    for width, height in ((1440, 900), (360, 740)):
+        page.set_viewport_size({"width": width, "height": height})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            found += [
+                f"{width} {scheme}: {violation}"
+                for violation in axe.violations(page, colours_only=scheme == "dark")
+            ]
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > width:
+            found.append(f"{wide} px wide in a window of {width}")
+    assert found == []
+
+
+def test_a_chinese_browser_gets_chinese_pages(
+    open_page: Callable[..., Page], server: Server, root: Any
+) -> None:
+    with (TRANSLATIONS / "zh_CN" / "LC_MESSAGES" / "messages.mo").open("rb") as file:
+        catalog = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+    english = {
+        text
+        for text, translated in catalog.items()
+        if isinstance(text, str) and text and text != translated and "%(" not in text
+    }
+    assert "Dashboard" in english
+    page = open_page(base_url=server.url, storage_state=root, locale="zh-CN")
+    stranger = open_page(base_url=server.url, locale="zh-CN")
+    left = []
+    for endpoint, address in PAGES.items():
+        tab = stranger if endpoint == "accounts.sign_in" else page
+        visit(tab, address)
+        assert tab.locator("html").get_attribute("lang") == "zh-CN"
+        said = tab.evaluate(
+            "() => {"
+            "  const texts = document.createTreeWalker(document, NodeFilter.SHOW_TEXT);"
+            "  const found = [document.title.split(' · ')[0]];"
+            "  while (texts.nextNode()) if (!texts.currentNode.parentElement.closest('script, code, pre, template'))"
+            "    found.push(texts.currentNode.data);"
+            "  for (const name of ['aria-label', 'title', 'placeholder', 'data-label'])"
+            "    for (const element of document.querySelectorAll(`[${name}]`)) found.push(element.getAttribute(name));"
+            "  return found.map(text => text.replace(/\\s+/g, ' ').trim()).filter(Boolean);"
+            "}"
+        )
+        assert any(re.search("[一-鿿]", text) for text in said), endpoint
+        left += [f"{endpoint}: {text}" for text in said if text in english]
+    assert left == []
+
+
+def test_pages_are_light_on_the_wire(open_page: Callable[..., Page], server: Server) -> None:
+    page = open_page(base_url=server.url)
+    taken: list[float] = []
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.on("Network.loadingFinished", lambda event: taken.append(event["encodedDataLength"]))
+    sign_in(page, server)
+    page.wait_for_load_state("networkidle")
+    assert 10_000 < sum(taken) <= FIRST_VISIT, "signing in and the first page"
+
+    # The heaviest of all at first: searchable selects and the log pane. It brings what later pages need.
+    page.goto("/workorders/1/submit")
+    page.wait_for_load_state("networkidle")
+    assert sum(taken) <= FIRST_VISIT, "signing in, the first page and the first form"
+    heavy = {}
+    for endpoint, address in PAGES.items():
+        taken.clear()
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        if sum(taken) > LATER_PAGE:
+            heavy[endpoint] = sum(taken)
+    assert heavy == {}
