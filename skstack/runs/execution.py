@@ -15,6 +15,7 @@ from pathlib import Path
 from flask import Flask
 
 from skstack import substitution
+from skstack.catalog.kinds import listed
 from skstack.catalog.models import ConfigCenter
 from skstack.catalog.targets import target_of
 from skstack.config import Settings
@@ -212,6 +213,9 @@ def _checked_secrets(ticket: Ticket, plan: plans.Plan) -> dict[str, str]:
     return substitution.environment(hidden["values"]) if hidden else {}
 
 
+_TARGET_LABELS = {"host": N_("Host"), "port": N_("Port"), "username": N_("User"), "host_key": N_("Host key")}
+
+
 def _checked_center(plan: plans.Plan) -> ConfigCenter | None:
     if plan.target["kind"] == "local":
         return None
@@ -224,13 +228,13 @@ def _checked_center(plan: plans.Plan) -> ConfigCenter | None:
             )
         )
     now = plans.target_of(center)
-    changed = [key for key in ("host", "port", "username", "host_key") if now[key] != plan.target[key]]
+    changed = [label for key, label in _TARGET_LABELS.items() if now[key] != plan.target[key]]
     if changed:
         raise PlanRefused(
             N_(
                 "Config center %(name)s was changed since the submission (%(what)s). Nothing was run; submit it again.",
                 name=center.name,
-                what=", ".join(changed),
+                what=listed(changed),
             )
         )
     return center
