@@ -116,6 +116,7 @@ class Consumer(HueyConsumer):
         leave by `os._exit` after flushing, since a thread that still runs cannot be ended otherwise.
         """
         self.huey.storage.begin()
+        self._catch_signals()
         self.start()
         try:
             while not self._pipe.wait(self._health_check_interval):
@@ -150,6 +151,9 @@ class Consumer(HueyConsumer):
         return not running
 
     def _set_signal_handlers(self) -> None:
+        """Leave the signals alone: Huey does this last, when the first task may already be running."""
+
+    def _catch_signals(self) -> None:
         self._previous: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

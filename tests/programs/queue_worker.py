@@ -1,4 +1,4 @@
-"""A worker for the queue's tests: arguments are URL, INSTANCE, THREADS and GRACE; marks go to stdout."""
+"""A worker for the queue's tests: arguments are URL, INSTANCE, THREADS, GRACE and LOOK_AGAIN; marks go to stdout."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import threading
 import time
 from pathlib import Path
 
+from skstack import doorbell
 from skstack.queue import Queue, consumer
 
 queue = Queue("test")
 stopping = threading.Event()
 failures: dict[str, int] = {}
+
+
+@queue.on_startup()
+def ready() -> None:
+    say("ready")
 
 
 @queue.task()
@@ -48,8 +54,8 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    url, instance, threads, grace = sys.argv[1:]
+    url, instance, threads, grace, look_again = sys.argv[1:]
+    doorbell.LOOK_AGAIN = float(look_again)
     queue.bind(url, Path(instance))
     worker = consumer(queue, int(threads), on_stop=stopping.set, grace=float(grace))
-    say("ready")
     say(f"stopped {worker.run()}")
