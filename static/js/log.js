@@ -225,10 +225,11 @@
   // ── New output ───────────────────────────────────────────────────────────────────────────────────────────────────
   const isPoller = (event) => event.detail?.ctx?.sourceElement?.matches?.("[data-poller]");
 
-  document.addEventListener("htmx:after:swap", () => {
+  document.addEventListener("htmx:after:swap", (event) => {
     open();
     if (!log) return;
-    connected();
+    // Another part of the page that was refreshed says nothing about the next attempt of this one.
+    if (isPoller(event)) connected();
     join();
     size(scroller);
     const grown = scroller.scrollHeight;
