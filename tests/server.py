@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -111,7 +112,9 @@ class Server:
         runners = set(_runner_pids(self.instance))
         for process in self.tree(part):
             if process.pid not in runners and not _is_below(process, runners):
-                process.kill()
+                # One that its parent has ended meanwhile is as dead as it should be.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         self.processes.pop(part).wait(timeout=10)
 
     def terminate(self, part: str, *, within: float = 20) -> int:
