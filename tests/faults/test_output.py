@@ -22,11 +22,13 @@ SOON = 1.0
 ONE_LINE = "head -c 100000000 /dev/zero | tr '\\0' x"
 MANY_LINES = f"yes {'0123456789' * 10} | head -c 100000000"  # 990,099 lines
 CAP = 1 << 20
+COMMANDS = {"bash", "head", "tr", "yes", "sleep"}
 
 HOSTILE = (
     b"<script>alert(1)</script><img src=x onerror=alert(1)>&amp;</div></pre>\n"
     b"\x1b[31mred\x1b[0m \x1b[1;44mbold on blue\x1b[m \x1b[2Jcleared \x1b]0;title\x07 \x1b]8;;javascript:alert(1)\x1b\\link\n"
     b"10%\r50%\r100%\r\n"
+    b"moved\r<script>alert(2)</script>\x08\n"
     b"invalid \xff\xfe\x80 utf-8 \xc3( \xed\xa0\x80\n"
     b"nul \x00 bell \x07 backspace x\x08y c1 \xc2\x9b31m\n"
     b"\xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80 e\xcc\x81 \xe2\x80\xaereversed\n"
@@ -54,18 +56,15 @@ def watched_memory(instance: Instance) -> Iterator[Callable[[], dict[str, float]
 
 
 def _memory(instance: Instance) -> dict[str, int]:
-    """Return the memory that belongs to each kind of process alone, and to all together in proportion."""
+    """Return what belongs to each of skstack's processes alone, by name, and to all together in proportion."""
     found: dict[str, int] = {"all": 0}
     for process in {*instance.tree("serve"), *instance.runners()}:
         with contextlib.suppress(psutil.Error, OSError):
-            own = (
-                process.name() in ("flask", "python", "skstack-host", "skstack-run")
-                or "skstack" in process.name()
-            )
-            if own or process.name().startswith("python"):
+            name = process.name()
+            if name not in COMMANDS:
                 memory = process.memory_full_info()
                 found["all"] += memory.pss
-                found[process.name()] = found.get(process.name(), 0) + memory.uss
+                found[name] = found.get(name, 0) + memory.uss
     return found
 
 

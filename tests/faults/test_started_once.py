@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -39,6 +40,15 @@ def double_messages(instance: Instance, times: int = 1) -> None:
                 "insert into task (queue, data, priority) select queue, data, priority from task group by data"
             )
     connection.close()
+
+
+def claims(instance: Instance, ticket: dict[str, Any]) -> int:
+    """Return how often a worker took the ticket's run, by the audit events."""
+    events = instance.rows(
+        "select changes from audit_events where object_type = 'run' and object_id = ?",
+        ticket["runs"][0]["id"],
+    )
+    return sum(json.loads(changes)["after"] == "running" for (changes,) in events)
 
 
 def test_twenty_identical_calls_at_once_make_one_ticket(instance: Instance) -> None:
@@ -80,6 +90,8 @@ def test_a_message_that_comes_many_times_starts_its_run_once(instance: Instance)
         assert instance.wait_for_end(ticket)["status"] == "succeeded"
     until(lambda: instance.messages() == 0, "messages stay", instance)
     assert Counter(instance.starts()) == {f"m{index}": 1 for index in range(4)}
+    # The runner refuses a second start too; the database must not even have let anybody ask for one.
+    assert [claims(instance, ticket) for ticket in tickets] == [1] * 4
 
 
 def test_a_message_that_comes_again_while_its_run_goes_on_changes_nothing(instance: Instance) -> None:
@@ -97,6 +109,7 @@ def test_a_message_that_comes_again_while_its_run_goes_on_changes_nothing(instan
     instance.go()
     assert instance.wait_for_end(ticket)["status"] == "succeeded"
     assert instance.starts() == ["start"]
+    assert claims(instance, ticket) == 1
 
 
 def test_a_message_that_comes_again_while_the_runner_is_slow_to_begin_does_not_end_the_run(
