@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,22 @@ def test_ready_is_who_has_a_migrated_database_and_a_living_worker(app: Flask) ->
     assert ready(app)[0] == 503
 
 
+@pytest.fixture
+def same_version_afterwards(app: Flask) -> Iterator[None]:
+    """Put the version back: on PostgreSQL the next test gets the same database."""
+    with app.app_context():
+        version = db.session.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    yield
+    with app.app_context(), transaction():
+        db.session.execute(
+            sa.text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        )
+        db.session.execute(sa.text("DELETE FROM alembic_version"))
+        db.session.execute(sa.text("INSERT INTO alembic_version VALUES (:version)"), {"version": version})
+
+
 @pytest.mark.both_databases
+@pytest.mark.usefixtures("same_version_afterwards")
 def test_a_database_of_another_version_is_not_ready(app: Flask) -> None:
     with app.app_context(), transaction():
         db.session.execute(sa.text("UPDATE alembic_version SET version_num = 'other'"))
