@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import html
+import json
 import re
 import subprocess
 import sys
@@ -33,7 +34,7 @@ work_orders:
     category: Bench
     submit_groups: [bench]
     active: true
-    main_task: "for i in $(seq 60); do printf '%s\\\\n' \\"$EPOCHREALTIME\\"; sleep 0.1; done"
+    main_task: "for i in $(seq 30); do printf '%s\\\\n' \\"$EPOCHREALTIME\\"; sleep 0.1; done"
   - {name: much, environment: BENCH, category: Bench, submit_groups: [bench], active: true, main_task: "MUCH"}
 """
 MUCH = "yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456 | head -n 1000000"
@@ -55,6 +56,13 @@ def floor_server() -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _begin(client: Client, line: str) -> dict[str, int]:
+    """Let the floor program start a command."""
+    _, _, content = client.ask("POST", "/runs", line.encode())
+    made: dict[str, int] = json.loads(content)
+    return made
 
 
 def memory(server: Server) -> float:
@@ -81,7 +89,7 @@ def first_line(server: Server, results: Results, count: int = 60) -> None:
             ours.append(clock() * 1000)
             assert content == b"started\n", content
             clock = Clock()
-            made = least.json("POST", "/runs", "echo started")
+            made = _begin(least, "echo started")
             least.ask("GET", f"/runs/{made['id']}?offset=0")
             floor.append(clock() * 1000)
             time.sleep(0.1)
@@ -170,9 +178,7 @@ async def _follow_fragments(client: AsyncClient, run: int, late: list[float]) ->
 
 
 async def _watch_floor(port: int, count: int) -> list[float]:
-    made = Client(port, {}).json(
-        "POST", "/runs", "for i in $(seq 30); do echo $EPOCHREALTIME; sleep 0.1; done"
-    )
+    made = _begin(Client(port, {}), "for i in $(seq 30); do echo $EPOCHREALTIME; sleep 0.1; done")
     late: list[float] = []
 
     async def follow() -> None:
@@ -307,7 +313,7 @@ def _floor_job(port: int) -> Any:
     client = Client(port, {})
 
     def run() -> int:
-        made = client.json("POST", "/runs", "echo started")
+        made = _begin(client, "echo started")
         final = False
         offset = 0
         while not final:
