@@ -52,10 +52,9 @@ def _configure(app: Flask, settings: Settings) -> None:
         WTF_CSRF_TIME_LIMIT=None,  # As long as the session: a form left open over lunch must still be sent.
         BABEL_TRANSLATION_DIRECTORIES="skstack/translations",
         COMPRESS_MIMETYPES=["text/html", "text/css", "text/javascript", "application/json", "image/svg+xml"],
-        COMPRESS_ALGORITHM=["gzip"],
-        COMPRESS_ALGORITHM_STREAMING=["br", "deflate"],
+        COMPRESS_ALGORITHM=["br", "gzip"],
         COMPRESS_BR_LEVEL=5,
-        COMPRESS_STREAMS=True,  # Static files are sent as streams. Output is text/plain, and stays as it is.
+        COMPRESS_STREAMS=False,
         API_TITLE="skstack",
         API_VERSION="v1",
         OPENAPI_VERSION="3.1.0",

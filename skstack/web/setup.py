@@ -105,10 +105,20 @@ def _headers(response: Response) -> Response:
     if request.endpoint == "static":
         versioned = "v" in request.args
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if versioned else "no-cache"
+        _whole(response)
     else:
         response.headers.setdefault("Cache-Control", "no-store")
         response.vary.update(("Cookie", "Accept-Language", "HX-Request"))
     return response
+
+
+def _whole(response: Response) -> None:
+    """Read a static file into the response: streams are not compressed for clients that know only gzip."""
+    if response.status_code == 200 and response.direct_passthrough:
+        response.direct_passthrough = False
+        file: Any = response.response
+        response.set_data(response.get_data())
+        file.close()
 
 
 def _context() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
 ROOT = Path(__file__).resolve().parents[2]
 VENDOR = ROOT / "static" / "vendor"
@@ -97,3 +98,19 @@ def test_first_visit_stays_within_its_weight() -> None:
 
     # 15 KB of the 120 are left for the page itself.
     assert weight <= 105_000
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_static_files_are_compressed_for_whoever_knows_only_one_way(
+    client: FlaskClient, encoding: str
+) -> None:
+    path = "/static/vendor/bootstrap-5.3.9/bootstrap.min.css"
+    plain = client.get(path, headers={"Accept-Encoding": "identity"})
+    answer = client.get(path, headers={"Accept-Encoding": encoding})
+
+    assert answer.headers["Content-Encoding"] == encoding
+    assert len(answer.data) < len(plain.data) / 5
+    if encoding == "gzip":
+        assert gzip.decompress(answer.data) == plain.data
+    again = client.get(path, headers={"Accept-Encoding": encoding, "If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
