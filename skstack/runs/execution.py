@@ -7,7 +7,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +179,7 @@ def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
     ticket = run.ticket
     plan = plans.Plan.from_json(ticket.plan)
     environment = {**plan.environment, **_checked_secrets(ticket, plan)}
+    _check_values(environment)
     run.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return RunnerPlan(
         directory=str(run.directory),
@@ -211,6 +212,13 @@ def _checked_secrets(ticket: Ticket, plan: plans.Plan) -> dict[str, str]:
             )
         )
     return substitution.environment(hidden["values"]) if hidden else {}
+
+
+def _check_values(environment: Mapping[str, str]) -> None:
+    """Look at every value once more. Raises PlanRefused for one that no command may get."""
+    for value in environment.values():
+        if message := substitution.check_value(value, multiline=True):
+            raise PlanRefused(message)
 
 
 _TARGET_LABELS = {"host": N_("Host"), "port": N_("Port"), "username": N_("User"), "host_key": N_("Host key")}

@@ -122,13 +122,13 @@ class Keeper:
                 log.exception("run %s could not be gone on with; the next sweep tries again", run_id)
 
     def _is_lost(self, worker: Worker) -> bool:
-        if worker.stopped_at is not None:
+        if worker.host == socket.gethostname() and (
+            worker.stopped_at is not None
+            or worker.boot_id != _boot_id()
+            or _process_start(worker.pid) != worker.process_start
+        ):
             return True
-        if worker.host == socket.gethostname():
-            if worker.boot_id != _boot_id():
-                return True
-            if _process_start(worker.pid) != worker.process_start:
-                return True
+        # Of another host only time tells. One that was stopped for an upgrade has a lease to come back and go on itself.
         beat, since = self._beats.get(worker.id, (None, 0.0))
         if beat != worker.beat:
             self._beats[worker.id] = (worker.beat, time.monotonic())
