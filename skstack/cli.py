@@ -94,6 +94,9 @@ def demo(if_empty: bool) -> None:
 def _say_where() -> None:
     settings: Settings = current_app.config["SKSTACK"]
     click.echo(f"skstack answers on http://{settings.bind}  (stop it with Ctrl-C)")
+    click.echo(
+        "A forgotten password is replaced by `flask --app app user set-password NAME --password-stdin`."
+    )
 
 
 def _app() -> Flask:

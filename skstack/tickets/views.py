@@ -9,6 +9,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as BaseResponse
 
 from skstack.accounts.models import Page
+from skstack.accounts.sessions import signed_in_user
 from skstack.errors import Invalid, NotFound
 from skstack.messages import N_
 from skstack.runs import services as runs
@@ -70,7 +71,7 @@ def submit(workorder_id: int) -> BaseResponse:
         if form.errors:
             raise Invalid(form.errors)
         ticket = services.submit(
-            actor=current_user,
+            actor=signed_in_user(),
             workorder=workorder,
             values=form.values,
             note=form.note,
@@ -139,7 +140,7 @@ def summary(ticket_id: int) -> str:
 def stop(ticket_id: int) -> BaseResponse:
     """Stop what runs. 403 for others than the submitter and superusers, 409 if nothing runs."""
     ticket = queries.visible(ticket_id, current_user)
-    runs.stop(ticket, actor=current_user)
+    runs.stop(ticket, actor=signed_in_user())
     flash(translate(N_("Ticket %(id)s is being stopped.", id=ticket.id)), "info")
     address = url_for("tickets.detail", ticket_id=ticket.id)
     if is_fragment():
