@@ -57,8 +57,7 @@ def test_hostile_output_costs_little(output: str) -> None:
     with pytest.raises(Unusable):
         values(output)
 
-    # Seconds of CPU, measured for coverage on a machine that does other things too; what is feared takes minutes.
-    assert time.process_time() - before < 15
+    assert time.process_time() - before < 3
 
 
 names = st.text(min_size=1, max_size=20).filter(lambda text: substitution.check_value(text) is None)
