@@ -9,6 +9,7 @@ from skstack.config import ConfigError
 from skstack.crypto import KeysUnusable
 from skstack.extensions import queue
 from skstack.runs import tasks  # noqa: F401  # Registers what the queue may call.
+from skstack.schedules import tasks as schedule_tasks  # noqa: F401
 
 try:
     app = create_app()

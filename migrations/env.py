@@ -18,6 +18,7 @@ def run() -> None:
             # Two hosts that start at once must not both migrate.
             connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('skstack migrations'))")
             connection.commit()
+        _enforce_foreign_keys(connection, on=False)
         context.configure(
             connection=connection,
             target_metadata=db.metadata,
@@ -29,6 +30,23 @@ def run() -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
+        _check_foreign_keys(connection)
+        _enforce_foreign_keys(connection, on=True)
+
+
+def _enforce_foreign_keys(connection: sa.Connection, *, on: bool) -> None:
+    """Switch SQLite's foreign keys. It changes a table by making a new one, and dropping the old one would take along
+    every row that refers to it. Within a transaction the switch does nothing, so it is made outside.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.connection.driver_connection.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
+
+
+def _check_foreign_keys(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        broken = connection.connection.driver_connection.execute("PRAGMA foreign_key_check").fetchall()
+        if broken:
+            raise RuntimeError(f"after the migrations some rows refer to nothing: {broken[:5]}")
 
 
 def _is_ours(thing: object, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:

@@ -11,6 +11,7 @@ import flask_smorest
 from flask import Flask, Response
 
 from skstack import health
+from skstack.approvals import api as approvals
 from skstack.runs import api as runs
 from skstack.runs import documents as run_documents
 from skstack.tickets import api as tickets
@@ -33,6 +34,11 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
         },
         "ticket": {"type": "integer", "description": "The ticket that is in the way."},
+        "frozen_until": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When the freeze window ends.",
+        },
     },
 }
 _DESCRIPTION = """Submit work orders, follow them and read what they print.
@@ -87,6 +93,6 @@ def init_app(app: Flask) -> None:
     for schemas in (ticket_schemas.SCHEMAS, run_documents.SCHEMAS):
         for name, schema in schemas.items():
             api.spec.components.schema(name, schema)
-    for feature in (tickets, runs):
+    for feature in (tickets, approvals, runs):
         api.register_blueprint(feature.blueprint)
     app.register_blueprint(health.blueprint)

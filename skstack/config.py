@@ -77,6 +77,9 @@ class Settings:
     sweep: float = _setting(
         3.0, "seconds between two looks for runs that nobody rang for", at_least=0.2, at_most=60
     )
+    schedule_grace: float = _setting(
+        3600.0, "seconds after its planned time in which a ticket may still be started", at_least=0
+    )
     database_timeout: float = _setting(
         10.0, "seconds to wait for a locked database before answering 503", at_least=0.1, at_most=120
     )

@@ -43,10 +43,14 @@ class Queue(Huey):
         else:
             self.storage = SqliteDoorbellStorage(self.name, Path(instance))
 
-    def ring(self, name: str, *ids: int | str) -> None:
-        """Ask for the task called `module.function` without importing it. Never fails: a sweep makes up."""
+    def ring(self, name: str, *ids: int | str, at: dt.datetime | None = None) -> None:
+        """Ask for the task called `module.function` without importing it, now or `at` an aware time.
+
+        Never fails: a sweep makes up.
+        """
+        eta = at.astimezone(dt.UTC).replace(tzinfo=None) if at is not None else None
         try:
-            self.enqueue(self._registry.string_to_task(name)(args=ids))
+            self.enqueue(self._registry.string_to_task(name)(args=ids, eta=eta))
         except Exception:
             log.exception("%s%r could not be queued; the sweep will ask again", name, ids)
 

@@ -39,8 +39,26 @@ class TicketStatus(StrEnum):
         """Say whether nothing can follow: the ticket holds no lock and waits for nobody."""
         return not TICKET_TRANSITIONS[self]
 
+    @property
+    def waits(self) -> bool:
+        """Say whether nothing runs and something may still: the ticket waits for people or for its time."""
+        return self in WAITING
+
+    @property
+    def level(self) -> int:
+        """Return the approval level whose decision this status tells of; 0 for all others."""
+        return _LEVELS.get(self, 0)
+
     def may_become(self, to: TicketStatus) -> bool:
         return to in TICKET_TRANSITIONS[self]
+
+    @classmethod
+    def approved(cls, level: int) -> TicketStatus:
+        return cls(f"l{level}_approved")
+
+    @classmethod
+    def rejected(cls, level: int) -> TicketStatus:
+        return cls(f"l{level}_rejected")
 
 
 class JobStatus(StrEnum):
@@ -56,6 +74,14 @@ class JobStatus(StrEnum):
     @property
     def label(self) -> Message:
         return _JOB_LABELS[self]
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether the system has still to start or to end something for this job."""
+        return self in (JobStatus.CREATED, JobStatus.WAITING)
+
+    def may_become(self, to: JobStatus) -> bool:
+        return to in JOB_TRANSITIONS[self]
 
 
 class RunState(StrEnum):
@@ -99,6 +125,38 @@ TICKET_TRANSITIONS: dict[TicketStatus, frozenset[TicketStatus]] = {
     _T.FAILED: frozenset(),
     _T.REVOKED: frozenset(),
     _T.UNKNOWN: frozenset(),
+}
+
+MOST_LEVELS = 3
+WAITING = (_T.SUBMITTED, _T.L1_APPROVED, _T.L2_APPROVED, _T.L3_APPROVED)
+_LEVELS = {
+    _T.L1_APPROVED: 1,
+    _T.L1_REJECTED: 1,
+    _T.L2_APPROVED: 2,
+    _T.L2_REJECTED: 2,
+    _T.L3_APPROVED: 3,
+    _T.L3_REJECTED: 3,
+}
+
+_J = JobStatus
+JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    # FAILURE: its pre task failed, or its time was missed. REVOKED: rejected, revoked, or started by hand instead.
+    _J.CREATED: frozenset({_J.WAITING, _J.REVOKED, _J.FAILURE}),
+    _J.WAITING: frozenset({_J.SUCCESS, _J.FAILURE}),
+    _J.SUCCESS: frozenset({_J.DONE}),
+    _J.FAILURE: frozenset({_J.DONE}),
+    _J.REVOKED: frozenset(),
+    _J.DONE: frozenset(),
+}
+# What the ending of a ticket means for its job.
+JOB_ENDINGS: dict[TicketStatus, JobStatus] = {
+    _T.SUCCEEDED: _J.SUCCESS,
+    _T.FAILED: _J.FAILURE,
+    _T.UNKNOWN: _J.FAILURE,
+    _T.REVOKED: _J.REVOKED,
+    _T.L1_REJECTED: _J.REVOKED,
+    _T.L2_REJECTED: _J.REVOKED,
+    _T.L3_REJECTED: _J.REVOKED,
 }
 
 _R = RunState

@@ -12,8 +12,11 @@ from skstack.extensions import queue
 from skstack.queue import consumer
 from skstack.runs.execution import Watcher, set_current_watcher
 from skstack.runs.workers import Keeper, register
+from skstack.schedules import sweeping
 
 log = logging.getLogger(__name__)
+
+CHORES = (sweeping.sweep,)
 
 
 def run(app: Flask) -> int:
@@ -22,7 +25,7 @@ def run(app: Flask) -> int:
     with app.app_context():
         watcher = Watcher(app, register().id)
     set_current_watcher(watcher)
-    keeper = Keeper(app, watcher)
+    keeper = Keeper(app, watcher, CHORES)
     worker = consumer(queue, settings.workers, on_stop=watcher.stopping.set)
     keeper.start()
     log.info("worker %s takes up to %s runs at a time", watcher.worker_id, settings.workers)

@@ -51,9 +51,9 @@ def make_user(
 ) -> User:
     """Return a new user with the password `PASSWORD`; `pages` gives them a role of their own with these."""
     with transaction():
+        holds = [*roles, *([make_role(pages=pages)] if pages else [])]
         user = User(username=username or f"user{next(_numbers)}", password_hash=_hash(PASSWORD), **columns)
-        user.groups = list(groups)
-        user.roles = [*roles, *([make_role(pages=pages)] if pages else [])]
+        user.groups, user.roles = list(groups), holds
         db.session.add(user)
     return user
 

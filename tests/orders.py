@@ -5,6 +5,7 @@ What has a name is made when it is first asked for. Everything passes the catalo
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -13,9 +14,20 @@ import sqlalchemy as sa
 
 from skstack.accounts.models import User
 from skstack.catalog import services
-from skstack.catalog.models import Category, ConfigCenter, Environment, Variable, VariableGroup, WorkOrder
+from skstack.catalog.models import (
+    ApprovalFlow,
+    Category,
+    ConfigCenter,
+    Environment,
+    FreezeWindow,
+    Variable,
+    VariableGroup,
+    WorkOrder,
+)
+from skstack.db import transaction
 from skstack.extensions import db
 from skstack.runs import tasks  # noqa: F401  # Registers what a submission rings for.
+from skstack.schedules import tasks as schedule_tasks  # noqa: F401
 from skstack.tickets.models import Ticket
 from skstack.tickets.services import submit
 from tests.factories import make_group
@@ -89,3 +101,25 @@ def make_ticket(actor: User, workorder: WorkOrder | None = None, **submission: A
 def _named(model: type[Any], name: str, **columns: Any) -> Any:
     found = db.session.scalar(sa.select(model).where(model.name == name))
     return found or services.create(model, {"name": name, **columns}, actor=None)
+
+
+def make_flow(*groups: str, name: str = "", **columns: Any) -> ApprovalFlow:
+    """Return a new approval flow whose levels these groups decide, in order."""
+    levels = [make_group(group) for group in groups]
+    with transaction():
+        flow = ApprovalFlow(name=name or f"flow{next(_numbers)}", levels=levels, **columns)
+        db.session.add(flow)
+    return flow
+
+
+def make_freeze(environment: str = "DEV", *, starts_at: dt.datetime, ends_at: dt.datetime) -> FreezeWindow:
+    """Return a new freeze window of an environment."""
+    with transaction():
+        window = FreezeWindow(
+            name=f"freeze{next(_numbers)}",
+            environment=make_environment(environment),
+            starts_at=starts_at,
+            ends_at=ends_at,
+        )
+        db.session.add(window)
+    return window

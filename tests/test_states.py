@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from skstack.states import JobStatus, RunState, TicketStatus
+from skstack.states import JOB_ENDINGS, JobStatus, RunState, TicketStatus
 
 # The codes of the original skstack, and our 10 and 11.
 CODES = {
@@ -32,6 +32,13 @@ TICKET_CHANGES = {
     "running": "submitted succeeded failed unknown",
 }
 
+JOB_CHANGES = {
+    "CREATED": "WAITING REVOKED FAILURE",
+    "WAITING": "SUCCESS FAILURE",
+    "SUCCESS": "DONE",
+    "FAILURE": "DONE",
+}
+
 RUN_CHANGES = {"queued": "running failed stopped", "running": "succeeded failed stopped unknown"}
 
 
@@ -47,6 +54,22 @@ def test_a_ticket_changes_only_as_described(before: TicketStatus, after: TicketS
 @pytest.mark.parametrize(("before", "after"), [*product(RunState, repeat=2)])
 def test_a_run_changes_only_as_described(before: RunState, after: RunState) -> None:
     assert before.may_become(after) is (after in RUN_CHANGES.get(before, "").split())
+
+
+@pytest.mark.parametrize(("before", "after"), [*product(JobStatus, repeat=2)])
+def test_a_job_changes_only_as_described(before: JobStatus, after: JobStatus) -> None:
+    assert before.may_become(after) is (after in JOB_CHANGES.get(before, "").split())
+
+
+def test_every_ending_of_a_ticket_ends_its_job() -> None:
+    assert {status for status in TicketStatus if status.is_final} == set(JOB_ENDINGS)
+    assert not any(job.is_open for job in JOB_ENDINGS.values())
+
+
+def test_a_status_knows_its_level() -> None:
+    assert {status: status.level for status in TicketStatus if status.level} == {
+        getattr(TicketStatus, made)(level): level for made in ("approved", "rejected") for level in (1, 2, 3)
+    }
 
 
 def test_what_nothing_can_follow_is_final() -> None:

@@ -218,6 +218,67 @@ class VariableGroupMember(Model):
     variable: Mapped[Variable] = relationship(lazy="joined")
 
 
+class ApprovalFlow(Versioned, Model):
+    """Who has to agree before something runs: one to three levels, each a group of which one member decides."""
+
+    __tablename__ = "approval_flows"
+    __table_args__ = (sa.CheckConstraint("expires_hours > 0", name="expires_hours"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    description: Mapped[str] = mapped_column(sa.Text, default="")
+    allow_self_approval: Mapped[bool] = mapped_column(default=False)
+    distinct_approvers: Mapped[bool] = mapped_column(default=False)
+    expires_hours: Mapped[int | None]  # Hours after the submission; None: it waits as long as it takes.
+
+    members: Mapped[list[ApprovalLevel]] = relationship(
+        order_by="ApprovalLevel.level", cascade="all, delete-orphan"
+    )
+
+    @property
+    def levels(self) -> list[Group]:
+        """Return the group of each level, the first first."""
+        return [member.group for member in self.members]
+
+    @levels.setter
+    def levels(self, groups: list[Group]) -> None:
+        kept = {member.level: member for member in self.members}
+        self.members = [kept.get(level) or ApprovalLevel(level=level) for level in range(1, len(groups) + 1)]
+        for member, group in zip(self.members, groups, strict=True):
+            member.group = group
+
+
+class ApprovalLevel(Model):
+    """One level of one flow."""
+
+    __tablename__ = "approval_levels"
+    __table_args__ = (sa.CheckConstraint("level BETWEEN 1 AND 3", name="level"),)
+
+    flow_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("approval_flows.id", ondelete="CASCADE"), primary_key=True
+    )
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    group_id: Mapped[int] = mapped_column(sa.ForeignKey("groups.id"), index=True)
+
+    group: Mapped[Group] = relationship(lazy="joined")
+
+
+class FreezeWindow(Versioned, Model):
+    """A time in which nothing is started in an environment, neither by people nor by the system."""
+
+    __tablename__ = "freeze_windows"
+    __table_args__ = (sa.CheckConstraint("ends_at > starts_at", name="order"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    description: Mapped[str] = mapped_column(sa.Text, default="")
+    environment_id: Mapped[int] = mapped_column(sa.ForeignKey("environments.id"), index=True)
+    starts_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    ends_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+    environment: Mapped[Environment] = relationship()
+
+
 workorder_submit_groups = sa.Table(
     "workorder_submit_groups",
     db.metadata,
@@ -254,6 +315,11 @@ class WorkOrder(Versioned, Model):
     config_center_id: Mapped[int | None] = mapped_column(sa.ForeignKey("config_centers.id"), index=True)
     time_limit: Mapped[int] = mapped_column(default=3600)
     allow_several: Mapped[bool] = mapped_column(default=True)
+    approval_flow_id: Mapped[int | None] = mapped_column(sa.ForeignKey("approval_flows.id"), index=True)
+    scheduling: Mapped[bool] = mapped_column(default=False)
+    background_choice: Mapped[bool] = mapped_column(default=False)
+    auto_run_choice: Mapped[bool] = mapped_column(default=False)
+    task_lock: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     updated_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
 
@@ -261,6 +327,7 @@ class WorkOrder(Versioned, Model):
     category: Mapped[Category | None] = relationship()
     variable_group: Mapped[VariableGroup | None] = relationship()
     config_center: Mapped[ConfigCenter | None] = relationship()
+    approval_flow: Mapped[ApprovalFlow | None] = relationship()
     submit_groups: Mapped[list[Group]] = relationship(secondary=workorder_submit_groups, order_by=Group.name)
 
     @property

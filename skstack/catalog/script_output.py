@@ -43,6 +43,8 @@ def parse(output: bytes, *, limit: int) -> list[Choice]:
         ) from err
     found: dict[str, Choice] = {}
     for item in _items(text.strip()):
+        if isinstance(item, str) and item in found:
+            continue  # Checked already: a script may print the same many times.
         choice = _choice(item)
         if choice.value not in found:
             found[choice.value] = choice

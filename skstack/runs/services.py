@@ -17,13 +17,13 @@ from skstack.messages import N_, Message
 from skstack.runner.client import RunnerProcess
 from skstack.runner.protocol import Outcome, Result
 from skstack.runs import status
-from skstack.runs.models import MAIN, PRE, TASKS, Run, Step
+from skstack.runs.models import PRE, TASKS, Run, Step
 from skstack.states import RunState, TicketStatus
 from skstack.tickets import status as ticket_status
 from skstack.tickets.actions import can_stop
 from skstack.tickets.models import Ticket
 from skstack.tickets.plan import Plan
-from skstack.tickets.starting import start, starter
+from skstack.tickets.starting import go_on_after_pre, starter
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +165,11 @@ def _add_steps(run: Run, result: Result | None) -> None:
 
 
 def _go_on(run: Run, state: RunState, reason: Message | None) -> None:
-    """Do what follows for the ticket: the main task after a pre task that succeeded, else the ticket's own ending."""
+    """Do what follows for the ticket: after a pre task that succeeded what comes next, else the ticket's own ending."""
     ticket = run.ticket
     if state is RunState.SUCCEEDED and run.task == PRE:
         if run.stop_asked_at is None:
-            start(ticket, MAIN)
+            go_on_after_pre(ticket, now=utcnow())
         else:
             ticket_status.become(ticket, TicketStatus.FAILED, reason=N_("Stopped after the pre task."))
         return

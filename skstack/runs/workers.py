@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -46,7 +47,9 @@ def register() -> Worker:
 class Keeper:
     """The thread of a worker that shows its life, adopts the runs of lost ones and rings again for forgotten runs."""
 
-    def __init__(self, app: Flask, watcher: Watcher) -> None:
+    def __init__(self, app: Flask, watcher: Watcher, chores: Sequence[Callable[[], None]] = ()) -> None:
+        """`chores` is what other features want done at each look; one that fails does not keep the rest."""
+        self._chores = chores
         self._app = app
         self._watcher = watcher
         self._settings: Settings = app.config["SKSTACK"]
@@ -66,6 +69,12 @@ class Keeper:
         self._adopt_lost_runs()
         self._stop_asked_runs()
         self._ring_again()
+        for chore in self._chores:
+            try:
+                chore()
+            except Exception:
+                log.exception("%s.%s failed and is repeated", chore.__module__, chore.__name__)
+                db.session.rollback()
 
     def _keep(self) -> None:
         while True:

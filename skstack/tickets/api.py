@@ -9,6 +9,7 @@ from flask import Response, jsonify, request, url_for
 from flask_login import current_user
 
 from skstack.accounts.models import Page
+from skstack.accounts.sessions import signed_in_user
 from skstack.catalog.models import WorkOrder
 from skstack.catalog.values import items_of
 from skstack.errors import Invalid, NotAllowed
@@ -18,9 +19,10 @@ from skstack.runs import services as runs
 from skstack.tickets import queries, services
 from skstack.tickets import values as checking
 from skstack.tickets.documents import detail_document, ticket_document, workorder_document
+from skstack.tickets.models import Ticket
 from skstack.tickets.schemas import TicketQuery, WorkOrderQuery
 from skstack.web.permissions import permit
-from skstack.web.rest import Blueprint, Number, cursor, json_object, listed
+from skstack.web.rest import Blueprint, Number, body_of, cursor, json_object, listed, text_in
 
 blueprint = Blueprint(
     "tickets-api",
@@ -36,15 +38,8 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "maxLength": services.KEY_LENGTH},
     "description": "Any text of your own. The same key with the same content gives the ticket that was made first.",
 }
-_SUBMISSION = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Submission"}}},
-}
-_LATER: dict[str, tuple[Any, type | tuple[type, ...], Message]] = {
-    "scheduled_at": (None, (), N_("This work order does not take a planned time.")),
-    "background": (False, bool, N_("This work order does not run in the background.")),
-    "auto_run": (False, bool, N_("This work order does not run by itself.")),
-}
+_SUBMISSION = body_of("Submission")
+_SUBMITTED = ("values", "note", "scheduled_at", "background", "auto_run", "break_glass")
 
 
 @blueprint.route("/workorders")
@@ -86,15 +81,12 @@ def show_workorder(workorder_id: int) -> Response:
 )
 @permit(Page.SUBMIT)
 def submit(workorder_id: int) -> Response:
-    """Submit a work order; its first task is queued at once"""
+    """Submit a work order; its first task is queued at once, unless the ticket waits for approvers or its time"""
     workorder = queries.submittable_workorder(workorder_id, current_user)
-    body = json_object(("values", "note", *_LATER))
-    values = _read_submission(body)
     ticket = services.submit(
-        actor=current_user,
+        actor=signed_in_user(),
         workorder=workorder,
-        values=values,
-        note=body.get("note", ""),
+        **_read_submission(json_object(_SUBMITTED)),
         idempotency_key=request.headers.get("Idempotency-Key"),
     )
     response = jsonify(ticket_document(ticket, current_user))
@@ -121,12 +113,12 @@ def list_tickets(query: dict[str, Any]) -> Response:
         text=query["q"].strip(),
     )
     asked = {"after": cursor(query["after"]), "limit": query["limit"], "whole": True}
-    if query["scope"] == "approvals":
-        return listed((), None)
     if query["scope"] == "all":
         if not current_user.may(Page.AUDIT):
             raise NotAllowed(N_("Everyone's tickets are for those with the audit page."))
         page = queries.all_tickets(filters, **asked)
+    elif query["scope"] == "approvals":
+        page = queries.approvals_of(current_user, filters, **asked)
     else:
         page = queries.tickets_of(current_user, filters, **asked)
     return listed((ticket_document(ticket, current_user) for ticket in page.items), page.next)
@@ -150,7 +142,36 @@ def stop(ticket_id: int) -> Response:
     that is answered may still say that it runs.
     """
     ticket = queries.visible(ticket_id, current_user)
-    runs.stop(ticket, actor=current_user)
+    runs.stop(ticket, actor=signed_in_user())
+    return _answered(ticket)
+
+
+@blueprint.route("/tickets/<int:ticket_id>/execute", methods=["POST"])
+@blueprint.doc(requestBody=body_of("Start", required=False))
+@blueprint.alt_response(200, schema="Ticket", success=True)
+@permit(Page.EXECUTE)
+def execute(ticket_id: int) -> Response:
+    """Start an approved ticket, or a planned one before its time
+
+    A ticket that the system was to start loses its job with it, and is in the foreground from now on.
+    """
+    ticket = queries.visible(ticket_id, current_user)
+    body = json_object(("break_glass",), optional=True)
+    services.execute(ticket, actor=signed_in_user(), break_glass=text_in(body, "break_glass"))
+    return _answered(ticket)
+
+
+@blueprint.route("/tickets/<int:ticket_id>/revoke", methods=["POST"])
+@blueprint.alt_response(200, schema="Ticket", success=True)
+@permit(Page.SUBMIT, Page.EXECUTE)
+def revoke(ticket_id: int) -> Response:
+    """End a ticket that has not started"""
+    ticket = queries.visible(ticket_id, current_user)
+    services.revoke(ticket, actor=signed_in_user())
+    return _answered(ticket)
+
+
+def _answered(ticket: Ticket) -> Response:
     db.session.expire(ticket)
     return jsonify(ticket_document(ticket, current_user))
 
@@ -164,18 +185,23 @@ def _filled_in(workorder: WorkOrder) -> dict[str, checking.Value]:
     return values
 
 
-def _read_submission(body: dict[str, Any]) -> dict[str, checking.Value | None]:
-    """Return the values of a submission as text. Raises Invalid for everything that has the wrong type or comes later."""
+def _read_submission(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what `services.submit` takes, values as text. Raises Invalid for everything that has the wrong type."""
     errors: dict[str, list[Message]] = {}
-    for name, (neutral, kind, message) in _LATER.items():
-        given = body.get(name, neutral)
-        if given is not neutral:
-            errors[name] = [
-                message if not kind or isinstance(given, kind) else N_("This must be true or false.")
+    for name in ("background", "auto_run"):
+        if not isinstance(body.get(name, False), bool):
+            errors[name] = [N_("This must be true or false.")]
+    for name in ("note", "break_glass"):
+        if type(body.get(name, "")) is not str:
+            errors[name] = [N_("This must be text.")]
+    scheduled_at, given_values = body.get("scheduled_at"), body.get("values", {})
+    if scheduled_at is not None:
+        try:
+            scheduled_at = _planned(scheduled_at)
+        except ValueError:
+            errors["scheduled_at"] = [
+                N_("This must be a time with its zone as in RFC 3339, such as 2026-01-31T08:00:00Z.")
             ]
-    note, given_values = body.get("note", ""), body.get("values", {})
-    if type(note) is not str:
-        errors["note"] = [N_("This must be text.")]
     values: dict[str, checking.Value | None] = {}
     if not isinstance(given_values, dict):
         errors["values"] = [N_("This must be an object: each field's name with its value.")]
@@ -187,7 +213,27 @@ def _read_submission(body: dict[str, Any]) -> dict[str, checking.Value | None]:
             errors[name] = [N_("This must be text, or a list of texts.")]
     if errors:
         raise Invalid(errors)
-    return values
+    return {
+        "values": values,
+        "note": body.get("note", ""),
+        "scheduled_at": scheduled_at,
+        "background": body.get("background", False),
+        "auto_run": body.get("auto_run", False),
+        "break_glass": body.get("break_glass", ""),
+    }
+
+
+def _planned(given: Any) -> dt.datetime:
+    """Read a time that says its zone. Raises ValueError for anything else: nobody's zone is guessed."""
+    if type(given) is not str or "T" not in given.upper():
+        raise ValueError
+    moment = dt.datetime.fromisoformat(given)
+    if moment.tzinfo is None:
+        raise ValueError
+    try:
+        return moment.astimezone(dt.UTC)
+    except OverflowError as err:
+        raise ValueError from err
 
 
 def _as_text(given: Any) -> checking.Value | None:

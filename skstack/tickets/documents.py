@@ -18,7 +18,7 @@ from skstack.web.rest import message_text, rfc3339
 def ticket_document(ticket: Ticket, user: User) -> dict[str, Any]:
     """Return one ticket as `user` sees it. Loads nothing that the query or the submission has loaded."""
     plan = Plan.from_json(ticket.plan)
-    target = plan.target_name
+    target, waiting = plan.target_name, ticket.next_level
     return {
         "id": ticket.id,
         "workorder": {"id": ticket.workorder_id, "name": ticket.workorder_name},
@@ -35,8 +35,17 @@ def ticket_document(ticket: Ticket, user: User) -> dict[str, Any]:
         "auto_run": ticket.auto_run,
         "created_at": rfc3339(ticket.created_at),
         "finished_at": rfc3339(ticket.finished_at),
-        "decisions": [],
-        "waiting_for": None,
+        "decisions": [
+            {
+                "level": made.level,
+                "decision": made.decision,
+                "by": made.by_name,
+                "comment": made.comment,
+                "at": rfc3339(made.at),
+            }
+            for made in ticket.decisions
+        ],
+        "waiting_for": {"level": waiting.level, "group": waiting.group_name} if waiting else None,
         "plan": [{"task": step.task, "line": step.shown, "target": target} for step in plan.steps],
         "runs": [
             {
@@ -72,6 +81,14 @@ def detail_document(workorder: WorkOrder, offers: Mapping[str, choices.Offered])
     }
     return {
         **workorder_document(workorder),
+        "options": {
+            "scheduled_at": workorder.scheduling,
+            "background": workorder.background_choice,
+            "auto_run": workorder.auto_run_choice,
+        },
+        "approvals": [group.name for group in workorder.approval_flow.levels]
+        if workorder.approval_flow
+        else [],
         "fields": [
             _field(variable, names[variable.name], offers.get(variable.name))
             for variable in workorder.variables

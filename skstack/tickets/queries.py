@@ -13,8 +13,8 @@ from skstack.accounts.models import Group, Page, User
 from skstack.catalog.models import Category, Environment, VariableGroup, WorkOrder, workorder_submit_groups
 from skstack.errors import NotFound
 from skstack.extensions import db
-from skstack.states import TicketStatus
-from skstack.tickets.models import Ticket
+from skstack.states import MOST_LEVELS, WAITING, TicketStatus
+from skstack.tickets.models import Decision, Ticket, TicketLevel
 from skstack.web.pagination import Paged, paged
 
 # Built once: building it takes as long as running it, and every submission does.
@@ -67,8 +67,67 @@ class Filters:
 
 
 def can_see(ticket: Ticket, user: User) -> bool:
-    """Say whether a ticket exists for a user: it is theirs, or they have the audit page."""
-    return bool(ticket.submitter_id == user.id or user.may(Page.AUDIT))
+    """Say whether a ticket exists for a user: it is theirs, one of their groups decides it, or they have the audit page."""
+    return bool(ticket.submitter_id == user.id or user.may(Page.AUDIT) or decides(ticket.id, user))
+
+
+def decides(ticket_id: int, user: User) -> bool:
+    """Say whether one of the user's groups decides a level of a ticket. Needs a statement if they are in any group."""
+    groups = [group.id for group in user.groups]
+    if not groups:
+        return False
+    statement = sa.select(
+        sa.exists().where(TicketLevel.ticket_id == ticket_id, TicketLevel.group_id.in_(groups))
+    )
+    return bool(db.session.scalar(statement))
+
+
+# The level whose decision a status waits for; a join of tickets and levels is narrowed to that row.
+_WAITS_FOR_LEVEL = sa.or_(
+    *(
+        sa.and_(Ticket.status == waiting, TicketLevel.level == waiting.level + 1)
+        for waiting in WAITING
+        if waiting.level < MOST_LEVELS
+    )
+)
+
+
+def approvals_of(
+    user: User, filters: Filters, *, after: int | None, limit: int, whole: bool = False
+) -> Paged[Ticket]:
+    """Return the tickets that wait for a decision of this user, newest first. Statements as for `tickets_of`."""
+    return _list(_waiting_for(user), filters, after, limit, whole)
+
+
+def count_of_approvals(user: User) -> int:
+    """Return how many tickets wait for a decision of this user. Needs one statement."""
+    counted = sa.select(sa.func.count()).select_from(_waiting_for(user).subquery())
+    return db.session.scalar(counted) or 0
+
+
+def decided_by(
+    user: User, filters: Filters, *, after: int | None, limit: int, whole: bool = False
+) -> Paged[Ticket]:
+    """Return the tickets that this user decided a level of, newest first. Statements as for `tickets_of`."""
+    mine = sa.select(Decision.ticket_id).where(Decision.by_id == user.id)
+    return _list(sa.select(Ticket).where(Ticket.id.in_(mine)), filters, after, limit, whole)
+
+
+def _waiting_for(user: User) -> sa.Select[Any]:
+    """Select what `actions.can_approve` lets this user approve now."""
+    other = sa.exists().where(
+        Decision.ticket_id == Ticket.id, Decision.by_id == user.id, Decision.level != TicketLevel.level
+    )
+    return (
+        sa.select(Ticket)
+        .join(TicketLevel, TicketLevel.ticket_id == Ticket.id)
+        .where(
+            _WAITS_FOR_LEVEL,
+            TicketLevel.group_id.in_([group.id for group in user.groups]),
+            sa.or_(Ticket.allow_self_approval, Ticket.submitter_id != user.id),
+            sa.or_(~Ticket.distinct_approvers, ~other),
+        )
+    )
 
 
 def visible(ticket_id: int, user: User) -> Ticket:
@@ -84,7 +143,8 @@ def tickets_of(
 ) -> Paged[Ticket]:
     """Return the user's own tickets, newest first. Needs one statement and one for the runs.
 
-    `whole` ones come with their plan, and with the work orders and groups that say what may be done: one more.
+    `whole` ones come with their plan, and with the work orders, groups, levels and decisions that say what may be done:
+    three more.
     """
     return _list(sa.select(Ticket).where(Ticket.submitter_id == user.id), filters, after, limit, whole)
 
@@ -172,7 +232,7 @@ def _list(
 
 def _whole() -> tuple[sa.orm.interfaces.ORMOption, ...]:
     groups = joinedload(Ticket.workorder).selectinload(WorkOrder.submit_groups).load_only(Group.id)
-    return (groups, selectinload(Ticket.runs))
+    return (groups, selectinload(Ticket.runs), selectinload(Ticket.levels), selectinload(Ticket.decisions))
 
 
 def _light() -> tuple[sa.orm.interfaces.ORMOption, ...]:

@@ -15,6 +15,14 @@ _TEXT_OR_NULL: JsonSchema = {"type": ["string", "null"]}
 _INTEGER_OR_NULL: JsonSchema = {"type": ["integer", "null"]}
 _TEXTS: JsonSchema = {"type": "array", "items": {"type": "string"}}
 _TEXT_OR_TEXTS: JsonSchema = {"anyOf": [{"type": "string"}, _TEXTS]}
+_BREAK_GLASS = text(
+    "Why it cannot wait for the end of a freeze window. For superusers; somebody else reviews it.", default=""
+)
+_SEEN_LEVEL: JsonSchema = {
+    **_INTEGER_OR_NULL,
+    "default": None,
+    "description": "The level that the caller decides: 409 if another one waits by now.",
+}
 
 _WORKORDER: dict[str, JsonSchema] = {
     "id": _INTEGER,
@@ -28,6 +36,14 @@ SCHEMAS: dict[str, JsonSchema] = {
     "WorkOrder": record(**_WORKORDER),
     "WorkOrderDetail": record(
         **_WORKORDER,
+        options={
+            **record(scheduled_at=_BOOLEAN, background=_BOOLEAN, auto_run=_BOOLEAN),
+            "description": "What a submission may choose beside its values.",
+        },
+        approvals={
+            **_TEXTS,
+            "description": "The group that decides each level, in order. Empty: no approval.",
+        },
         fields={"type": "array", "items": reference("Field"), "description": "In the form's order."},
     ),
     "WorkOrderList": list_of("WorkOrder"),
@@ -74,10 +90,33 @@ SCHEMAS: dict[str, JsonSchema] = {
                 },
             },
             "note": text("For those who read the ticket.", default=""),
-            "scheduled_at": {"type": "null", "description": "No work order takes a planned time yet."},
-            "background": {"const": False, "description": "No work order takes it yet."},
-            "auto_run": {"const": False, "description": "No work order takes it yet."},
+            "scheduled_at": time_or_null(
+                "When the system starts it (RFC 3339), if the work order takes that."
+            ),
+            "background": {**_BOOLEAN, "default": False, "description": "Let the system start it."},
+            "auto_run": {
+                **_BOOLEAN,
+                "default": False,
+                "description": "Let the system start it once it is approved.",
+            },
+            "break_glass": _BREAK_GLASS,
         },
+    },
+    "Approval": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"comment": text(default=""), "level": _SEEN_LEVEL},
+    },
+    "Rejection": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["comment"],
+        "properties": {"comment": text("Why.", minLength=1), "level": _SEEN_LEVEL},
+    },
+    "Start": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"break_glass": _BREAK_GLASS},
     },
     "Ticket": record(
         id=_INTEGER,
@@ -151,7 +190,10 @@ class TicketQuery(ListQuery):
     scope = fields.String(
         load_default="mine",
         validate=validate.OneOf(["mine", "approvals", "all"]),
-        metadata={"description": "`all` needs the audit page."},
+        metadata={
+            "description": "`mine`: submitted by the caller; `approvals`: waiting for the caller's decision; `all` needs the "
+            "audit page."
+        },
     )
     status = fields.String(
         load_default="", validate=validate.OneOf(["", *(str(one) for one in TicketStatus)])

@@ -1,7 +1,8 @@
-"""Submitting a work order, and what else a submitter does with a ticket."""
+"""Submitting a work order, and what else a submitter does with a ticket: start it, revoke it."""
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import hmac
 import json
@@ -13,21 +14,27 @@ from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
 from skstack.accounts.models import User
+from skstack.catalog import freezing
 from skstack.catalog.compiling import TasksRefused, compile_workorder
-from skstack.catalog.models import WorkOrder
-from skstack.db import transaction, utcnow
-from skstack.errors import Conflict, Invalid, NotFound
-from skstack.extensions import db
-from skstack.messages import N_
+from skstack.catalog.models import FreezeWindow, WorkOrder
+from skstack.db import after_commit, transaction, utcnow
+from skstack.errors import Conflict, Invalid, NotAllowed, NotFound
+from skstack.extensions import db, queue
+from skstack.messages import N_, Message
 from skstack.states import TicketStatus
 from skstack.substitution import check_value, normalize
+from skstack.tickets import levels as approval
 from skstack.tickets import plan as plans
 from skstack.tickets import status
 from skstack.tickets import values as checking
-from skstack.tickets.models import Ticket
-from skstack.tickets.starting import start
+from skstack.tickets.actions import can_execute, can_revoke
+from skstack.tickets.models import BACKGROUND, FOREGROUND, TaskLock, Ticket
+from skstack.tickets.starting import break_glass as note_break_glass
+from skstack.tickets.starting import frozen, start, start_main
 
 NOTE_LENGTH = 4000
+START = "skstack.schedules.tasks.start_ticket"
+FURTHEST = dt.timedelta(days=366)
 KEY_LENGTH = 128
 
 # Built once: building a statement takes as long as running it.
@@ -35,8 +42,19 @@ _MADE = sa.select(Ticket).where(
     Ticket.submitter_id == sa.bindparam("submitter_id"), Ticket.idempotency_key == sa.bindparam("key")
 )
 _workorders = sa.inspect(WorkOrder).local_table
+_freezes = sa.inspect(FreezeWindow).local_table
 _DEFINITION = (
-    sa.select(_workorders.c.version, _workorders.c.active)
+    sa.select(
+        _workorders.c.version,
+        _workorders.c.active,
+        sa.exists()
+        .where(
+            _freezes.c.environment_id == _workorders.c.environment_id,
+            _freezes.c.starts_at <= sa.bindparam("now"),
+            _freezes.c.ends_at > sa.bindparam("now"),
+        )
+        .label("frozen"),
+    )
     .where(_workorders.c.id == sa.bindparam("workorder_id"))
     .with_for_update()
 )
@@ -48,20 +66,30 @@ def submit(
     workorder: WorkOrder,
     values: Mapping[str, Any],
     note: str = "",
+    scheduled_at: dt.datetime | None = None,
+    background: bool = False,
+    auto_run: bool = False,
+    break_glass: str = "",
     idempotency_key: str | None = None,
 ) -> Ticket:
-    """Make a ticket of what was filled in, freeze its plan and start its first task.
+    """Make a ticket of what was filled in, freeze its plan and start its first task, if it waits for nothing before.
 
-    The same key with the same content gives the ticket that was made first. Raises NotFound if the work order is not
-    the actor's to submit, Invalid for fields that are wrong, Conflict for a key used for something else,
-    for a work order that was edited meanwhile, or if the actor has one running and may have only one.
+    `scheduled_at` is when the system starts it, `background` and `auto_run` let it do so as soon as it may. `break_glass`
+    is a superuser's reason to start within a freeze window. The same key with the same content gives the ticket that
+    was made first. Raises NotFound if the work order is not the actor's to submit, Invalid for fields that are wrong,
+    Conflict for a key used for something else, for a work order that was edited meanwhile, whose approvers cannot
+    decide, whose lock another ticket holds or that the actor may have only one of, and within a freeze window.
     """
     if not workorder.can_be_submitted_by(actor):
         raise NotFound
-    request_digest = _request_digest(workorder, values, note)
+    request_digest = _request_digest(
+        workorder, values, note, scheduled_at=scheduled_at, background=background, auto_run=auto_run
+    )
     if idempotency_key is not None and (made := _made_before(actor, idempotency_key, request_digest)):
         return made
     version, now = workorder.version, utcnow()
+    _check_options(workorder, now, scheduled_at=scheduled_at, background=background, auto_run=auto_run)
+    levels = approval.freeze(workorder.approval_flow, submitter=actor)
     try:
         compiled = compile_workorder(workorder)
     except TasksRefused as err:
@@ -88,30 +116,154 @@ def submit(
         values={name: None if name in hidden else value for name, value in checked.items()},
         secrets=secrets,
         note=_checked_note(note),
+        kind=BACKGROUND if background or auto_run or scheduled_at else FOREGROUND,
+        scheduled_at=scheduled_at,
+        auto_run=auto_run,
+        task_lock=workorder.task_lock,
+        **approval.terms(workorder.approval_flow, now),
         plan=stored,
         plan_digest=plans.digest(stored),
         idempotency_key=idempotency_key,
         request_digest=request_digest if idempotency_key else None,
         created_at=now,
-        runs=[],  # Known to be empty, so that whoever shows the new ticket need not ask for them.
+        # Known, so that whoever shows the new ticket need not ask for them.
+        runs=[],
+        levels=levels,
+        decisions=[],
     )
+    has_pre = bool(plan.steps_of("pre"))
+    starts_main = not has_pre and not levels and scheduled_at is None
     try:
         with transaction():
-            _check_unchanged(workorder, version, actor)
-            status.begin(ticket, status=TicketStatus.RUNNING, actor=actor)
-            start(ticket, "pre" if plan.steps_of("pre") else "main")
-    except (IntegrityError, Conflict):
+            is_frozen = _check_unchanged(workorder, version, actor, now)
+            starts = has_pre or starts_main
+            status.begin(
+                ticket, status=TicketStatus.RUNNING if starts else TicketStatus.SUBMITTED, actor=actor
+            )
+            if workorder.task_lock:
+                _take_lock(ticket)
+            if starts and is_frozen:
+                _break_glass(ticket, actor, break_glass, now)
+            if has_pre:
+                start(ticket, "pre")
+            elif starts_main:
+                start_main(ticket)
+            if scheduled_at is not None:
+                after_commit(lambda: queue.ring(START, ticket.id, at=scheduled_at))
+    except (IntegrityError, Conflict) as err:
         # The same request may have been quicker in another process, and then be what is in the way.
         made = _made_before(actor, idempotency_key, request_digest) if idempotency_key else None
-        if made is None:
-            raise
-        return made
+        if made is not None:
+            return made
+        if isinstance(err, IntegrityError) and workorder.task_lock:
+            raise _locked(workorder) from err
+        raise
     return ticket
 
 
-def _request_digest(workorder: WorkOrder, values: Mapping[str, Any], note: str) -> str:
+def execute(ticket: Ticket, *, actor: User, break_glass: str = "") -> None:
+    """Start an approved ticket by hand. One that has a job loses it, and is in the foreground from now on.
+
+    Raises NotAllowed for anybody but the submitter and superusers, Conflict if it is not one that can start now, and
+    within a freeze window, unless a superuser gives the reason to start nevertheless in `break_glass`.
+    """
+    if not can_execute(ticket, actor):
+        raise NotAllowed(N_("Only the submitter or an administrator can start this ticket."))
+    now = utcnow()
+    with transaction():
+        level = ticket.next_level
+        if level is not None:
+            raise Conflict(
+                N_("Ticket %(id)s waits for %(group)s to decide.", id=ticket.id, group=level.group_name),
+                ticket=ticket.id,
+            )
+        window = freezing.window_at(ticket.environment_id, now)
+        if window is not None and ticket.state.waits:
+            note_break_glass(ticket, window, actor=actor, reason=break_glass, now=now)
+        start_main(ticket, actor=actor, reason=N_("Started by hand."), by_hand=True)
+
+
+def revoke(ticket: Ticket, *, actor: User) -> None:
+    """End a ticket that waits. Raises NotAllowed for anybody but the submitter and superusers, Conflict if it does not wait."""
+    if not can_revoke(ticket, actor):
+        raise NotAllowed(N_("Only the submitter or an administrator can revoke this ticket."))
+    with transaction():
+        status.become(ticket, TicketStatus.REVOKED, actor=actor)
+
+
+def _check_options(
+    workorder: WorkOrder,
+    now: dt.datetime,
+    *,
+    scheduled_at: dt.datetime | None,
+    background: bool,
+    auto_run: bool,
+) -> None:
+    errors: dict[str, list[Message]] = {}
+    if scheduled_at is not None:
+        if not workorder.scheduling:
+            errors["scheduled_at"] = [N_("This work order does not take a planned time.")]
+        elif scheduled_at <= now:
+            errors["scheduled_at"] = [N_("This time has passed.")]
+        elif scheduled_at > now + FURTHEST:
+            errors["scheduled_at"] = [N_("This is more than a year ahead.")]
+    if background and not workorder.background_choice:
+        errors["background"] = [N_("This work order does not run in the background.")]
+    if auto_run and not workorder.auto_run_choice:
+        errors["auto_run"] = [N_("This work order does not run by itself.")]
+    if errors:
+        raise Invalid(errors)
+
+
+def _take_lock(ticket: Ticket) -> None:
+    if holder := _lock_holder(ticket.environment_id, ticket.workorder_name):
+        raise _in_the_way(ticket.workorder_name, holder)
+    db.session.add(
+        TaskLock(
+            environment_id=ticket.environment_id, workorder_name=ticket.workorder_name, ticket_id=ticket.id
+        )
+    )
+    db.session.flush()
+
+
+def _locked(workorder: WorkOrder) -> Conflict:
+    """Return the refusal for a lock that somebody else took in the same moment."""
+    holder = _lock_holder(workorder.environment_id, workorder.name)
+    if holder is None:
+        return Conflict(N_("Somebody submitted the same in this moment. Try again."))
+    return _in_the_way(workorder.name, holder)
+
+
+def _lock_holder(environment_id: int, name: str) -> int | None:
+    """Return the ticket that holds the lock of a work order's name in an environment."""
+    statement = sa.select(TaskLock.ticket_id).where(
+        TaskLock.environment_id == environment_id, TaskLock.workorder_name == name
+    )
+    return db.session.scalars(statement).first()
+
+
+def _in_the_way(name: str, ticket_id: int) -> Conflict:
+    return Conflict(
+        N_("%(name)s allows one ticket at a time, and ticket %(id)s has not ended.", name=name, id=ticket_id),
+        ticket=ticket_id,
+    )
+
+
+def _break_glass(ticket: Ticket, actor: User, reason: str, now: dt.datetime) -> None:
+    window = freezing.window_at(ticket.environment_id, now)
+    if window is None:
+        return
+    if not reason:
+        raise frozen(window)
+    note_break_glass(ticket, window, actor=actor, reason=reason, now=now)
+
+
+def _request_digest(
+    workorder: WorkOrder, values: Mapping[str, Any], note: str, **options: dt.datetime | bool | None
+) -> str:
     """Tell one request from another under the same key. It covers secrets, so it is keyed: nobody can guess them from it."""
-    request = {"workorder": workorder.id, "values": dict(values), "note": note}
+    chosen = {name: value for name, value in options.items() if value}
+    request = {"workorder": workorder.id, "values": dict(values), "note": note, **chosen}
     written = json.dumps(request, sort_keys=True, default=str).encode()
     return hmac.new(current_app.config["SECRET_KEY"].encode(), written, hashlib.sha256).hexdigest()
 
@@ -146,13 +298,19 @@ def _checked_note(note: str) -> str:
     return note
 
 
-def _check_unchanged(workorder: WorkOrder, version: int, actor: User) -> None:
-    """Look once more, now that nobody else can write: the definition is the one checked, and the actor has none running."""
-    now = db.session.connection().execute(_DEFINITION, {"workorder_id": workorder.id}).one_or_none()
-    if now is None or now != (version, True):
+def _check_unchanged(workorder: WorkOrder, version: int, actor: User, now: dt.datetime) -> bool:
+    """Look once more, now that nobody else can write: the definition is the one checked, and the actor has none running.
+
+    Returns whether the environment is in a freeze window.
+    """
+    found = (
+        db.session.connection().execute(_DEFINITION, {"workorder_id": workorder.id, "now": now}).one_or_none()
+    )
+    if found is None or (found.version, found.active) != (version, True):
         raise Conflict(N_("This work order was changed while you filled in the form. Load the form again."))
+    is_frozen = bool(found.frozen)
     if workorder.allow_several:
-        return
+        return is_frozen
     running = db.session.scalars(
         sa.select(Ticket.id).where(
             Ticket.workorder_id == workorder.id,
@@ -169,3 +327,4 @@ def _check_unchanged(workorder: WorkOrder, version: int, actor: User) -> None:
             ),
             ticket=running,
         )
+    return is_frozen

@@ -109,16 +109,18 @@ def rfc3339(moment: dt.datetime | None) -> str | None:
     return None if moment is None else f"{moment.replace(tzinfo=None).isoformat()}Z"
 
 
-def json_object(allowed: Collection[str]) -> dict[str, Any]:
-    """Return the request's body, a JSON object. Numbers in it are of the type `Number`.
+def json_object(allowed: Collection[str], *, optional: bool = False) -> dict[str, Any]:
+    """Return the request's body, a JSON object. Numbers in it are of the type `Number`. An `optional` one may be missing.
 
     Raises Unreadable for anything but JSON, Invalid for anything but an object with `allowed` keys; 415 for a body that
     does not say that it is JSON.
     """
+    if optional and not request.get_data():
+        return {}
     if request.mimetype != "application/json":
         abort(415, description="Send the body as JSON, with the header Content-Type: application/json.")
     try:
-        body = _decoder.decode(request.get_data(cache=False).decode())
+        body = _decoder.decode(request.get_data().decode())
     except (ValueError, RecursionError) as err:
         raise Unreadable(
             N_("The body is not JSON that can be read: %(reason)s.", reason=_reason(err))
@@ -127,6 +129,14 @@ def json_object(allowed: Collection[str]) -> dict[str, Any]:
         raise Invalid({"": [N_("The body must be a JSON object.")]})
     refuse_unknown(body, allowed)
     return body
+
+
+def text_in(body: dict[str, Any], name: str) -> str:
+    """Return a text of a body, "" if it is not there. Raises Invalid for anything but text."""
+    given = body.get(name, "")
+    if type(given) is not str:
+        raise Invalid({name: [N_("This must be text.")]})
+    return given
 
 
 def refuse_unknown(given: Iterable[str], allowed: Collection[str]) -> None:
@@ -164,6 +174,11 @@ _decoder = json.JSONDecoder(
 def reference(name: str) -> JsonSchema:
     """Return the schema that stands for the component `name`."""
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def body_of(name: str, *, required: bool = True) -> JsonSchema:
+    """Return the description of a request's body that is the component `name`."""
+    return {"required": required, "content": {"application/json": {"schema": reference(name)}}}
 
 
 def record(**properties: JsonSchema) -> JsonSchema:

@@ -23,7 +23,10 @@ def translate(message: Message | str | None) -> str:
         return ""
     if isinstance(message, str):
         return message
-    values = {k: translate(v) if isinstance(v, Message) else v for k, v in message.values.items()}
+    values = {
+        k: translate(v) if isinstance(v, Message) else when(v) if isinstance(v, dt.datetime) else v
+        for k, v in message.values.items()
+    }
     text: str = gettext(message.text)
     return text % values if values else text
 

@@ -168,8 +168,8 @@ def test_the_statements_of_a_list_do_not_grow_with_it(
     statements: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     assert len(listed(call(root), "scope=all")) == 4
-    # The token; tickets with their work orders; the groups of those; their runs.
-    assert len([one for one in statements if "BEGIN" not in one]) == 4
+    # The token; tickets with their work orders; the groups of those; their runs, levels and decisions.
+    assert len([one for one in statements if "BEGIN" not in one]) == 6
 
 
 def test_a_ticket_that_ended_tells_how(call: Callable[..., Caller], tickets: dict[str, int]) -> None:

@@ -1,0 +1,1 @@
+"""Approvals: levels are decided in order, each by one member of its group."""

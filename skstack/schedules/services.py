@@ -1,0 +1,89 @@
+"""Starting what is due: planned tickets, and those that were only held up by a freeze window.
+
+The database says what is due. The queue's schedule rings at the planned second, and the sweep of every worker finds
+what nobody rang for. Whoever is first starts it; for all others the ticket does not wait any more.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import sqlalchemy as sa
+
+from skstack.catalog import freezing
+from skstack.db import transaction
+from skstack.errors import Conflict
+from skstack.extensions import db
+from skstack.messages import N_, Message
+from skstack.states import WAITING, TicketStatus
+from skstack.tickets import status
+from skstack.tickets.models import BACKGROUND, Ticket
+from skstack.tickets.starting import start_main
+
+log = logging.getLogger(__name__)
+
+
+def start_due(now: dt.datetime, *, grace: dt.timedelta, looked_at: dt.datetime | None = None) -> int:
+    """Start every ticket whose time has come, and return how many were.
+
+    One that is late by more than `grace` is ended as missed, unless its time came after `looked_at`, when this was last
+    done: then somebody was there all along, and a clock that was set forward is no reason to forget it.
+    """
+    due = (
+        sa.select(Ticket.id)
+        .where(
+            Ticket.status.in_(WAITING),
+            Ticket.kind == BACKGROUND,
+            sa.or_(Ticket.scheduled_at.is_(None), Ticket.scheduled_at <= now),
+        )
+        .order_by(Ticket.scheduled_at, Ticket.id)
+    )
+    started = 0
+    for ticket_id in db.session.scalars(due).all():
+        try:
+            started += start_if_due(ticket_id, now, grace=grace, looked_at=looked_at)
+        except Conflict as err:
+            log.info("ticket %s is not started: %s", ticket_id, err)
+    return started
+
+
+def start_if_due(
+    ticket_id: int, now: dt.datetime, *, grace: dt.timedelta, looked_at: dt.datetime | None = None
+) -> bool:
+    """Start one ticket if its time has come and nothing else is missing, and say whether it was.
+
+    Raises Conflict if somebody else did something to it in this moment.
+    """
+    with transaction():
+        ticket = db.session.get(Ticket, ticket_id, populate_existing=True)
+        if ticket is None or not ticket.state.waits or ticket.kind != BACKGROUND:
+            return False
+        planned = ticket.scheduled_at
+        if planned is not None and planned > now:
+            return False
+        thawed = freezing.thawed_at(ticket.environment_id, planned or now)
+        if thawed > now or (planned is None and not ticket.is_approved):
+            return False
+        seen = looked_at is not None and thawed > looked_at
+        if planned is not None and now - thawed > grace and not seen:
+            status.become(ticket, TicketStatus.FAILED, reason=_missed(ticket))
+            return False
+        if not ticket.is_approved:
+            return False
+        start_main(ticket, reason=N_("Its time has come.") if planned else N_("The freeze window is over."))
+        return True
+
+
+def _missed(ticket: Ticket) -> Message:
+    if ticket.is_approved:
+        return N_(
+            "Missed: no worker was there at its planned time %(planned)s, nor in the time after it in which it may still "
+            "start. Nothing was run; submit it again.",
+            planned=ticket.scheduled_at,
+        )
+    return N_(
+        "Missed: nobody approved it by its planned time %(planned)s, nor in the time after it in which it may still "
+        "start. Nothing was run; submit it again.",
+        planned=ticket.scheduled_at,
+    )
