@@ -70,6 +70,12 @@ class Settings:
     )
     keepalive: float = _setting(15.0, "seconds between signs of life on an SSH connection", at_least=1)
     stop_grace: float = _setting(10.0, "seconds between TERM and KILL", at_least=0.1, at_most=600)
+    retention_days: int = _setting(
+        0, "days that output is kept where the category says nothing; 0: for good", at_least=0
+    )
+    retention_size: int = _setting(
+        0, "bytes of output kept per category that says nothing; 0: no limit", at_least=0
+    )
     output_limit: int = _setting(256 << 20, "bytes of output kept per run", at_least=4096)
     lease: float = _setting(
         15.0, "seconds without a sign of life after which a worker counts as lost", at_least=1

@@ -39,6 +39,7 @@ class Action(StrEnum):
     STATUS_CHANGED = "ticket.status_changed"
     RUN_CHANGED = "run.state_changed"
     STOP_ASKED = "run.stop_asked"
+    OUTPUT_CLEARED = "run.output_cleared"
     OUTPUT_DOWNLOADED = "run.output_downloaded"
 
 

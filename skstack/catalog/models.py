@@ -98,13 +98,22 @@ class Environment(Versioned, Model):
 
 
 class Category(Versioned, Model):
-    """What kind of work: `DeployDocker`, `DeployGit`, …"""
+    """What kind of work: `DeployDocker`, `DeployGit`, …; and how long the output of that work is kept.
+
+    None for a limit is what the settings `retention_days` and `retention_size` say, 0 that there is none.
+    """
 
     __tablename__ = "categories"
+    __table_args__ = (
+        sa.CheckConstraint("retention_days >= 0", name="retention_days"),
+        sa.CheckConstraint("retention_megabytes >= 0", name="retention_megabytes"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(64), unique=True)
     description: Mapped[str] = mapped_column(sa.Text, default="")
+    retention_days: Mapped[int | None]
+    retention_megabytes: Mapped[int | None]
 
 
 class ConfigCenter(Versioned, Model):

@@ -71,6 +71,8 @@ class Run(Model):
     output_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)  # All that was printed.
     stored_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)  # What the output limit let in.
 
+    output_cleared_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)  # By the retention rule.
+
     ticket: Mapped[Ticket] = relationship(back_populates="runs")
     worker: Mapped[Worker | None] = relationship()
     steps: Mapped[list[Step]] = relationship(order_by="Step.position", back_populates="run")
