@@ -87,13 +87,14 @@ def _register_features(app: Flask, settings: Settings) -> None:
     from skstack.catalog import views as catalog
     from skstack.dashboard import views as dashboard
     from skstack.runs import views as runs
+    from skstack.schedules import views as schedules
     from skstack.tickets import views as tickets
     from skstack.web import setup
     from skstack.web.permissions import Permission, permit
 
     setup.init_app(app, settings)
     sessions.init_app(app)
-    for feature in (accounts, audit, catalog, dashboard, runs, tickets):
+    for feature in (accounts, audit, catalog, dashboard, runs, schedules, tickets):
         app.register_blueprint(feature.blueprint)
     api.init_app(app)
     cli.init_app(app)

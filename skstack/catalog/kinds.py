@@ -243,6 +243,10 @@ _OWNERS: Mapping[str, tuple[type[Any], str]] = {
 def _counted(table: str, count: int) -> Message:
     if table == "tickets":
         return N_("its tickets (%(count)s), which are kept as history", count=count)
+    if table == "schedules":
+        return N_("its schedules (%(count)s)", count=count)
+    if table == "schedule_occurrences":
+        return N_("times of its schedules (%(count)s), which are kept as history", count=count)
     return N_("%(count)s rows of %(table)s", count=count, table=table)
 
 

@@ -70,12 +70,14 @@ def submit(
     background: bool = False,
     auto_run: bool = False,
     break_glass: str = "",
+    schedule: str = "",
     idempotency_key: str | None = None,
 ) -> Ticket:
     """Make a ticket of what was filled in, freeze its plan and start its first task, if it waits for nothing before.
 
     `scheduled_at` is when the system starts it, `background` and `auto_run` let it do so as soon as it may. `break_glass`
-    is a superuser's reason to start within a freeze window. The same key with the same content gives the ticket that
+    is a superuser's reason to start within a freeze window. `schedule` is the name of the one that submits it for the
+    actor, to be started by the system like what runs in the background. The same key with the same content gives the ticket that
     was made first. Raises NotFound if the work order is not the actor's to submit, Invalid for fields that are wrong,
     Conflict for a key used for something else, for a work order that was edited meanwhile, whose approvers cannot
     decide, whose lock another ticket holds or that the actor may have only one of, and within a freeze window.
@@ -88,7 +90,14 @@ def submit(
     if idempotency_key is not None and (made := _made_before(actor, idempotency_key, request_digest)):
         return made
     version, now = workorder.version, utcnow()
-    _check_options(workorder, now, scheduled_at=scheduled_at, background=background, auto_run=auto_run)
+    _check_options(
+        workorder,
+        now,
+        scheduled_at=scheduled_at,
+        background=background,
+        auto_run=auto_run,
+        schedule=schedule,
+    )
     levels = approval.freeze(workorder.approval_flow, submitter=actor)
     try:
         compiled = compile_workorder(workorder)
@@ -115,8 +124,8 @@ def submit(
         submitter_name=actor.username,
         values={name: None if name in hidden else value for name, value in checked.items()},
         secrets=secrets,
-        note=_checked_note(note),
-        kind=BACKGROUND if background or auto_run or scheduled_at else FOREGROUND,
+        note=checked_note(note),
+        kind=BACKGROUND if any((background, auto_run, scheduled_at, schedule)) else FOREGROUND,
         scheduled_at=scheduled_at,
         auto_run=auto_run,
         task_lock=workorder.task_lock,
@@ -138,7 +147,10 @@ def submit(
             is_frozen = _check_unchanged(workorder, version, actor, now)
             starts = has_pre or starts_main
             status.begin(
-                ticket, status=TicketStatus.RUNNING if starts else TicketStatus.SUBMITTED, actor=actor
+                ticket,
+                status=TicketStatus.RUNNING if starts else TicketStatus.SUBMITTED,
+                actor=actor,
+                reason=_by_schedule(schedule),
             )
             if workorder.task_lock:
                 _take_lock(ticket)
@@ -191,6 +203,10 @@ def revoke(ticket: Ticket, *, actor: User) -> None:
         status.become(ticket, TicketStatus.REVOKED, actor=actor)
 
 
+def _by_schedule(name: str) -> Message | None:
+    return N_("By the schedule “%(name)s”.", name=name) if name else None
+
+
 def _check_options(
     workorder: WorkOrder,
     now: dt.datetime,
@@ -198,6 +214,7 @@ def _check_options(
     scheduled_at: dt.datetime | None,
     background: bool,
     auto_run: bool,
+    schedule: str,
 ) -> None:
     errors: dict[str, list[Message]] = {}
     if scheduled_at is not None:
@@ -207,6 +224,8 @@ def _check_options(
             errors["scheduled_at"] = [N_("This time has passed.")]
         elif scheduled_at > now + FURTHEST:
             errors["scheduled_at"] = [N_("This is more than a year ahead.")]
+    if schedule and not workorder.scheduling:
+        errors[""] = [N_("This work order does not take a planned time.")]
     if background and not workorder.background_choice:
         errors["background"] = [N_("This work order does not run in the background.")]
     if auto_run and not workorder.auto_run_choice:
@@ -289,7 +308,8 @@ def _made_before(actor: User, key: str, request_digest: str) -> Ticket | None:
     return made
 
 
-def _checked_note(note: str) -> str:
+def checked_note(note: str) -> str:
+    """Return a note as it is stored. Raises Invalid for one that is too long, or has characters that are no text."""
     note = normalize(note).strip()
     if len(note) > NOTE_LENGTH:
         raise Invalid({"note": [N_("At most %(count)s characters are allowed.", count=NOTE_LENGTH)]})

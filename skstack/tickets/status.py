@@ -16,7 +16,7 @@ from skstack.states import JOB_ENDINGS, JobStatus, TicketStatus
 from skstack.tickets.models import BACKGROUND, FOREGROUND, TaskLock, Ticket, TicketChange
 
 
-def begin(ticket: Ticket, *, status: TicketStatus, actor: User) -> None:
+def begin(ticket: Ticket, *, status: TicketStatus, actor: User, reason: Message | None = None) -> None:
     """Add a new ticket with its first status, which is SUBMITTED or RUNNING. One in the background has its job CREATED."""
     if status not in (TicketStatus.SUBMITTED, TicketStatus.RUNNING):
         raise ValueError(f"a ticket cannot begin as {status}")
@@ -26,7 +26,12 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User) -> None:
     db.session.flush()
     db.session.add(
         TicketChange(
-            ticket_id=ticket.id, before=None, after=status, job_after=ticket.job_status, actor_id=actor.id
+            ticket_id=ticket.id,
+            before=None,
+            after=status,
+            job_after=ticket.job_status,
+            actor_id=actor.id,
+            reason=reason.to_json() if reason else None,
         )
     )
     record(
@@ -39,6 +44,7 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User) -> None:
         note=ticket.note,
         plan_digest=ticket.plan_digest,
         status=str(status),
+        **({"reason": str(reason)} if reason else {}),
         **({"job_status": ticket.job_status, "scheduled_at": _written(ticket)} if ticket.job_status else {}),
     )
 

@@ -40,6 +40,12 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
         "pages": (Page.SUBMIT, Page.EXECUTE),
     },
     {
+        "endpoint": "schedules.index",
+        "label": N_("Schedules"),
+        "icon": "calendar3",
+        "pages": (Page.SUBMIT,),
+    },
+    {
         "endpoint": "audit.tickets",
         "label": N_("All tickets"),
         "icon": "clock-history",

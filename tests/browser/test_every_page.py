@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gettext
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import axe
 from tests.browser.going import sign_in, state_of
+from tests.faults.instances import Person, csrf_token
 from tests.server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -90,6 +92,10 @@ PAGES = {
     "catalog.new_workorder": "/config/workorders/new",
     "runs.detail": "/runs/2",
     "runs.search": "/runs/2/search?q=a",
+    "schedules.index": "/schedules",
+    "schedules.new": "/schedules/new?workorder=1",
+    "schedules.detail": "/schedules/1",
+    "schedules.edit": "/schedules/1/edit",
     "tickets.index": "/tickets",
     "tickets.detail": "/tickets/1",
     "tickets.workorders": "/workorders",
@@ -105,6 +111,7 @@ NO_PAGES = {
     "runs.log": "a fragment",
     "runs.status": "a fragment",
     "runs.output": "a download",
+    "schedules.times": "a fragment",
     "tickets.summary": "a fragment",
     "tickets.field": "a fragment",
 }
@@ -121,8 +128,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         1, {"Version": "2.0", "Marks": ["red"], "Hosts": ["web1"], "Pin": "hidden"}, note="why"
     )
     assert server.wait_for(ticket["id"])["status"] == "succeeded"
+    make_a_schedule(server)
     yield server
     server.stop()
+
+
+def make_a_schedule(server: Server) -> None:
+    with sqlite3.connect(server.instance / "skstack.db", timeout=10) as connection:
+        connection.execute("update workorders set scheduling = true where id = 1")
+    person, path = Person(server), "/schedules/new?workorder=1"
+    form = {
+        "csrf_token": csrf_token(person.page(path)),
+        "schedule-name": "a-schedule-with-a-rather-long-name-that-says-what-it-does",
+        "schedule-expression": "0,30 2-5 1-15 * MON-FRI",
+        "schedule-timezone": "America/Argentina/ComodRivadavia",
+        "v-Version": "2.0",
+        "v-Marks": "red",
+        "v-Hosts": "web1",
+        "v-Pin": "hidden",
+    }
+    assert person.post(path, form).status == 303
 
 
 @pytest.fixture(scope="module")
