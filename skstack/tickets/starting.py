@@ -44,7 +44,8 @@ def start_main(
     job = None
     if ticket.job_state is JobStatus.CREATED:
         job = JobStatus.REVOKED if by_hand else JobStatus.WAITING
-    if ticket.state is not TicketStatus.RUNNING:
+    # A person starts only what waits; a ticket that runs already goes on to its main task by itself.
+    if by_hand or ticket.state is not TicketStatus.RUNNING:
         status.become(ticket, TicketStatus.RUNNING, actor=actor, reason=reason, job=job)
     elif job is not None:
         status.job_becomes(ticket, job)

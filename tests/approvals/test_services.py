@@ -37,7 +37,7 @@ def submitted(
     names = ("scheduled_at", "background", "auto_run")
     submission = {name: given.pop(name) for name in names if name in given}
     order = make_workorder(
-        approval_flow=make_flow(*levels, **flow or {}),
+        approval_flow=make_flow(*levels, **flow or {}) if levels else None,
         scheduling=True,
         background_choice=True,
         auto_run_choice=True,
@@ -90,6 +90,14 @@ def test_the_pre_task_runs_before_anybody_is_asked() -> None:
     assert state(ticket) == ("submitted", None)
     approve(ticket, actor=bob())
     assert state(ticket) == ("l1_approved", None)
+
+
+def test_nobody_starts_the_main_task_while_the_pre_task_runs() -> None:
+    for options in ({}, {"background": True}):
+        ticket = submitted(pre_task="check", **options)
+        with pytest.raises(Conflict):
+            services.execute(ticket, actor=alice())
+        assert [run.task for run in ticket.runs] == ["pre"]
 
 
 def test_a_pre_task_that_fails_ends_the_ticket() -> None:
