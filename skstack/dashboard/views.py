@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, render_template
 from flask_login import current_user
 
-from skstack.tickets import queries
+from skstack.accounts.sessions import signed_in_user
+from skstack.tickets import queries, reviewing
 from skstack.web.permissions import Permission, permit
 
 blueprint = Blueprint("dashboard", __name__)
@@ -20,6 +21,7 @@ def index() -> str:
         "dashboard/index.html",
         unfinished=queries.unfinished_tickets(current_user),
         recent=[ticket for ticket in recent.items if ticket.state.is_final],
+        broken_glass=reviewing.open_to(signed_in_user()),
         running=queries.running_tickets() if current_user.may("audit") else [],
         workorders=queries.submittable(current_user)[:8] if current_user.may("submit") else [],
     )

@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Callable
 
 from skstack.accounts.models import User
+from skstack.audit.services import Action, record
 from skstack.catalog import freezing
 from skstack.catalog.models import FreezeWindow
 from skstack.errors import Conflict, Invalid
@@ -92,6 +93,15 @@ def break_glass(ticket: Ticket, window: FreezeWindow, *, actor: User, reason: st
         raise Invalid({"break_glass": [message]})
     db.session.add(
         BreakGlass(ticket_id=ticket.id, window_name=window.name, by_id=actor.id, reason=reason, at=now)
+    )
+    record(
+        Action.GLASS_BROKEN,
+        actor=actor,
+        object_type="ticket",
+        object_id=ticket.id,
+        object_name=ticket.workorder_name,
+        window=window.name,
+        reason=reason,
     )
 
 

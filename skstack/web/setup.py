@@ -52,6 +52,12 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
         "pages": (Page.AUDIT,),
     },
     {
+        "endpoint": "audit.break_glass",
+        "label": N_("Break-glass"),
+        "icon": "unlock",
+        "pages": (Page.AUDIT,),
+    },
+    {
         "endpoint": "catalog.index",
         "label": N_("Configuration"),
         "icon": "sliders",

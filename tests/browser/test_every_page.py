@@ -71,6 +71,7 @@ PAGES = {
     "accounts.role": "/accounts/roles/1",
     "accounts.new_role": "/accounts/roles/new",
     "audit.tickets": "/audit/tickets",
+    "audit.break_glass": "/audit/break-glass",
     "catalog.categories": "/config/categories",
     "catalog.category": "/config/categories/1",
     "catalog.new_category": "/config/categories/new",
@@ -129,6 +130,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     assert server.wait_for(ticket["id"])["status"] == "succeeded"
     make_a_schedule(server)
+    break_glass(server)
     yield server
     server.stop()
 
@@ -148,6 +150,22 @@ def make_a_schedule(server: Server) -> None:
         "v-Pin": "hidden",
     }
     assert person.post(path, form).status == 303
+
+
+def break_glass(server: Server) -> None:
+    """Leave a start within a freeze window that somebody has to review, and one that somebody has."""
+    columns = "ticket_id, window_name, by_id, reason, at, reviewed_by_id, reviewed_at, review"
+    at = "2026-11-20 10:00:00.000000"
+    with sqlite3.connect(server.instance / "skstack.db", timeout=10) as connection:
+        (admin,), (alice,) = connection.execute("select id from users order by username")
+        connection.executemany(
+            f"insert into break_glass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (1, "year-end", admin, "the site is down", at, None, None, ""),
+                (1, "year-end", alice, "so is the other", at, None, None, ""),
+                (1, "year-end", alice, "a long story", at, admin, at, "rightly so"),
+            ],
+        )
 
 
 @pytest.fixture(scope="module")
