@@ -14,7 +14,7 @@ import yaml
 from skstack.accounts.models import User
 from skstack.audit.services import Action, Actor, record
 from skstack.catalog import compiling, services, validation
-from skstack.catalog.kinds import KINDS, Kind, State, dependents, kind_of, listed
+from skstack.catalog.kinds import KINDS, ORDERED, Kind, State, dependents, kind_of, listed
 from skstack.catalog.models import ConfigCenter, Login, VariableGroup, WorkOrder
 from skstack.catalog.yaml_reader import CatalogFile, Entry, FileProblem, FileRefused, read
 from skstack.extensions import db
@@ -137,7 +137,7 @@ class _Applying:
         for attribute in kind.lists:
             others = [self._referred(entry, attribute, name) for name in entry.values.get(attribute, ())]
             found = [other for other in others if other is not None]
-            if attribute != "variables":
+            if attribute not in ORDERED:
                 found = list(dict.fromkeys(found))
             if [id(other) for other in found] != [id(other) for other in getattr(thing, attribute)]:
                 setattr(thing, attribute, found)
@@ -301,7 +301,9 @@ _SECTIONS = {
     "category": "categories",
     "config_center": "config_centers",
     "variable_group": "variable_groups",
+    "approval_flow": "approval_flows",
     "variables": "variables",
+    "levels": "groups",
     "submit_groups": "groups",
     "groups": "groups",
     "roles": "roles",

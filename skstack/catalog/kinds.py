@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,16 @@ import sqlalchemy as sa
 
 from skstack.accounts.models import Group, Role, User
 from skstack.audit.services import MASK
-from skstack.catalog.models import Category, ConfigCenter, Environment, Variable, VariableGroup, WorkOrder
+from skstack.catalog.models import (
+    ApprovalFlow,
+    Category,
+    ConfigCenter,
+    Environment,
+    FreezeWindow,
+    Variable,
+    VariableGroup,
+    WorkOrder,
+)
 from skstack.extensions import db
 from skstack.messages import N_, Message
 
@@ -57,7 +67,7 @@ KINDS: tuple[Kind, ...] = (
         "categories",
         N_("Category"),
         N_("category %(name)s").text,
-        ("name", "description"),
+        ("name", "description", "retention_days", "retention_megabytes"),
     ),
     Kind(Group, "group", "groups", N_("Group"), N_("group %(name)s").text, ("name", "description")),
     Kind(Role, "role", "roles", N_("Role"), N_("role %(name)s").text, ("name", "description", "pages")),
@@ -120,6 +130,24 @@ KINDS: tuple[Kind, ...] = (
         lists=("variables",),
     ),
     Kind(
+        ApprovalFlow,
+        "approval_flow",
+        "approval_flows",
+        N_("Approval flow"),
+        N_("approval flow %(name)s").text,
+        ("name", "description", "allow_self_approval", "distinct_approvers", "expires_hours"),
+        lists=("levels",),
+    ),
+    Kind(
+        FreezeWindow,
+        "freeze_window",
+        "freeze_windows",
+        N_("Freeze window"),
+        N_("freeze window %(name)s").text,
+        ("name", "description", "starts_at", "ends_at"),
+        references=("environment",),
+    ),
+    Kind(
         WorkOrder,
         "workorder",
         "work_orders",
@@ -137,11 +165,18 @@ KINDS: tuple[Kind, ...] = (
             "post_task",
             "time_limit",
             "allow_several",
+            "scheduling",
+            "background_choice",
+            "auto_run_choice",
+            "task_lock",
         ),
-        references=("environment", "category", "variable_group", "config_center"),
+        references=("environment", "category", "variable_group", "config_center", "approval_flow"),
         lists=("submit_groups",),
     ),
 )
+
+# Lists whose order means something, all others are sets.
+ORDERED = ("variables", "levels")
 
 _BY_MODEL = {kind.model: kind for kind in KINDS}
 
@@ -163,16 +198,13 @@ class State:
         kind = kind_of(thing)
         shown: dict[str, Any] = {}
         for field in kind.fields:
-            value = getattr(thing, field)
-            shown[field] = (
-                list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
-            )
+            shown[field] = _plain(getattr(thing, field))
         for field in kind.references:
             other = getattr(thing, field)
             shown[field] = None if other is None else other.name
         for field in kind.lists:
             names = [kind_of(other).name_of(other) for other in getattr(thing, field)]
-            shown[field] = names if field == "variables" else sorted(names)  # Those alone have an order.
+            shown[field] = names if field in ORDERED else sorted(names)
         return cls(shown, {field: getattr(thing, field) for field in kind.secrets})
 
     @property
@@ -186,6 +218,13 @@ class State:
         changed += [field for field in self.secrets if self.secrets[field] != after.secrets[field]]
         before, now = self.masked, after.masked
         return {field: before[field] for field in changed}, {field: now[field] for field in changed}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON and the catalog file have it: a copy, and a time as RFC 3339 in UTC."""
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+    return list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
 
 
 def dependents(thing: Any) -> list[Message]:
@@ -236,12 +275,13 @@ def _referring(table: sa.Table, column: sa.Column[Any], thing: Any) -> list[Mess
 
 _OWNERS: Mapping[str, tuple[type[Any], str]] = {
     "variable_group_members": (VariableGroup, "group_id"),
+    "approval_levels": (ApprovalFlow, "flow_id"),
     "workorder_submit_groups": (WorkOrder, "workorder_id"),
 }
 
 
 def _counted(table: str, count: int) -> Message:
-    if table == "tickets":
+    if table in ("tickets", "ticket_levels"):
         return N_("its tickets (%(count)s), which are kept as history", count=count)
     if table == "schedules":
         return N_("its schedules (%(count)s)", count=count)

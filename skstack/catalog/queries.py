@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import selectinload
 
 from skstack.accounts.models import Group
-from skstack.catalog.kinds import kind_of
+from skstack.catalog.kinds import ORDERED, kind_of
 from skstack.catalog.models import (
     Category,
     ConfigCenter,
@@ -77,7 +77,7 @@ def listed(model: type[Any], filters: Filters, *, template: bool = False) -> Nam
     if filters.after:
         statement = statement.where(model.name > filters.after)
     for name in (*kind_of(model).references, *kind_of(model).lists):
-        relationship = model.members if name == "variables" else getattr(model, name)
+        relationship = model.members if name in ORDERED else getattr(model, name)
         statement = statement.options(selectinload(relationship))
     rows = db.session.scalars(statement.order_by(model.name).limit(MOST + 1)).unique().all()
     items = rows[:MOST]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import json
 import math
 import re
@@ -23,9 +24,11 @@ from skstack.catalog.compiling import script_names
 from skstack.catalog.kinds import kind_of
 from skstack.catalog.models import (
     VARIABLE_NAME,
+    ApprovalFlow,
     Category,
     ConfigCenter,
     Environment,
+    FreezeWindow,
     Login,
     Source,
     Variable,
@@ -36,6 +39,7 @@ from skstack.catalog.models import (
 from skstack.errors import Invalid
 from skstack.extensions import db
 from skstack.messages import N_, Message
+from skstack.states import MOST_LEVELS
 from skstack.substitution import TemplateRefused
 
 Problems = dict[str, list[Message]]
@@ -44,6 +48,7 @@ _HOST = re.compile(r"[A-Za-z0-9_:\[][A-Za-z0-9_.:%\[\]-]*", re.ASCII)
 _LOGIN_NAME = re.compile(r"[^\s@:/\x00-\x1f-][^\s@:/\x00-\x1f]*")
 _USERNAME = re.compile(r"[A-Za-z0-9._@-]{1,64}", re.ASCII)
 _LONGEST_TIME = 7 * 86400
+_LONGEST_WAIT = 366 * 24
 _LONGEST_TEXT = 64 * 1024
 _MOST_CHOICES = 5000
 
@@ -193,13 +198,45 @@ def _check_environment(environment: Environment, found: Collected) -> None:
         )
 
 
-def _check_named(thing: Category | Group, found: Collected) -> None:
+def _check_named(thing: Any, found: Collected) -> None:
     _check_name(thing, found)
     _check_text(thing, found, "description")
 
 
+def _check_category(category: Category, found: Collected) -> None:
+    _check_named(category, found)
+    for field in ("retention_days", "retention_megabytes"):
+        limit = getattr(category, field)
+        if limit is not None and not 0 <= limit <= 10_000_000:
+            found.add(field, N_("This must be between %(least)s and %(most)s.", least=0, most=10_000_000))
+
+
+def _check_approval_flow(flow: ApprovalFlow, found: Collected) -> None:
+    _check_named(flow, found)
+    if not 1 <= len(flow.levels) <= MOST_LEVELS:
+        found.add("levels", N_("An approval flow has 1 to %(most)s levels, each a group.", most=MOST_LEVELS))
+    if flow.expires_hours is not None and not 1 <= flow.expires_hours <= _LONGEST_WAIT:
+        found.add(
+            "expires_hours", N_("This must be between %(least)s and %(most)s.", least=1, most=_LONGEST_WAIT)
+        )
+
+
+def _check_freeze_window(window: FreezeWindow, found: Collected) -> None:
+    _check_named(window, found)
+    environment: Environment | None = window.environment
+    if environment is None:
+        found.add("environment", N_("Choose an environment."))
+    starts_at: dt.datetime | None = window.starts_at
+    ends_at: dt.datetime | None = window.ends_at
+    for field, moment in (("starts_at", starts_at), ("ends_at", ends_at)):
+        if moment is None:
+            found.add(field, N_("A time is needed."))
+    if starts_at is not None and ends_at is not None and ends_at <= starts_at:
+        found.add("ends_at", N_("This must be after its beginning."))
+
+
 def _check_role(role: Role, found: Collected) -> None:
-    _check_named(role, found)  # type: ignore[arg-type]  # it has the same two fields
+    _check_named(role, found)
     for page in role.pages:
         if page not in list(Page):
             found.add(
@@ -474,12 +511,14 @@ def parse_builtin(text: str) -> dict[str, Any]:
 
 _CHECKS: dict[type[Any], Callable[[Any, Collected], None]] = {
     Environment: _check_environment,
-    Category: _check_named,
+    Category: _check_category,
     Group: _check_named,
     Role: _check_role,
     User: _check_user,
     ConfigCenter: _check_config_center,
     Variable: _check_variable,
     VariableGroup: _check_variable_group,
+    ApprovalFlow: _check_approval_flow,
+    FreezeWindow: _check_freeze_window,
     WorkOrder: _check_workorder,
 }

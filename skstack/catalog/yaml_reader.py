@@ -6,6 +6,7 @@ it. Only the values of `builtin_variables` have types, those of JSON.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from skstack.accounts.models import User
 from skstack.catalog.kinds import KINDS, Kind
-from skstack.catalog.models import ConfigCenter, Source, Variable, WorkOrder
+from skstack.catalog.models import ConfigCenter, Source, Variable
 from skstack.errors import Invalid
 from skstack.messages import N_, Message
 
@@ -89,7 +90,17 @@ for _tag, _pattern, _first in (
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 # How the keys are read that are not plain text.
-_NUMBERS = ("order", "port", "min_length", "max_length", "time_limit")
+_NUMBERS = (
+    "order",
+    "port",
+    "min_length",
+    "max_length",
+    "time_limit",
+    "expires_hours",
+    "retention_days",
+    "retention_megabytes",
+)
+_TIMES = ("starts_at", "ends_at")
 _SWITCHES = (
     "required",
     "strict",
@@ -100,15 +111,19 @@ _SWITCHES = (
     "template",
     "variable_group_on",
     "allow_several",
+    "allow_self_approval",
+    "distinct_approvers",
+    "scheduling",
+    "background_choice",
+    "auto_run_choice",
+    "task_lock",
 )
-_LISTS = ("choices", "pages", "variables", "submit_groups", "groups", "roles")
+_LISTS = ("choices", "pages", "variables", "levels", "submit_groups", "groups", "roles")
 
 # Credentials stand beside the file or in the environment, never in it.
 FURTHER_KEYS: dict[type[Any], tuple[str, ...]] = {
     ConfigCenter: ("password_env", "private_key_file", "passphrase_env")
 }
-_LATER_SECTIONS = ("approval_flows",)
-_LATER_KEYS = ("approval_flow", "scheduling", "background_choice", "auto_run_choice", "task_lock")
 
 
 def read(text: str, *, source: str) -> CatalogFile:
@@ -133,8 +148,6 @@ class _Reader:
             for key, node in self._pairs(root):
                 if key.value in kinds:
                     found.sections[key.value] = list(self._entries(kinds[key.value], node))
-                elif key.value in _LATER_SECTIONS:
-                    self._later(key, node)
                 else:
                     self._wrong(key, N_("There is no section %(key)s.", key=key.value))
         if self.problems:
@@ -169,17 +182,6 @@ class _Reader:
             else:
                 seen.add(key.value)
                 yield key, value
-
-    def _later(self, key: ScalarNode, node: Node) -> None:
-        """Refuse a setting of a later version, unless it is off: nothing may run without an approval it asks for."""
-        empty = isinstance(node, (SequenceNode, MappingNode)) and not node.value
-        if empty or (
-            isinstance(node, ScalarNode) and (self._is_null(node) or node.value.lower() in (*_FALSE, ""))
-        ):
-            return
-        self._wrong(
-            key, N_("This version of skstack does not have %(key)s yet. Leave it out.", key=key.value)
-        )
 
     def _entries(self, kind: Kind, section: Node) -> Iterator[Entry]:
         if isinstance(section, ScalarNode) and self._is_null(section):
@@ -231,10 +233,7 @@ class _Reader:
         kind, name = entry.kind, key.value
         allowed = (*kind.fields, *kind.references, *kind.lists, *FURTHER_KEYS.get(kind.model, ()))
         if name not in allowed:
-            if kind.model is WorkOrder and name in _LATER_KEYS:
-                self._later(key, node)
-            else:
-                self._wrong(key, self._unknown(kind, name, allowed))
+            self._wrong(key, self._unknown(kind, name, allowed))
             return
         entry.lines[name] = key.start_mark.line + 1
         if isinstance(node, ScalarNode) and self._is_null(node):
@@ -246,6 +245,8 @@ class _Reader:
             if name in _SWITCHES
             else self._list
             if name in _LISTS
+            else self._time
+            if name in _TIMES
             else self._typed_mapping
             if name == "builtin_variables"
             else self._default
@@ -301,6 +302,21 @@ class _Reader:
             self._wrong(node, N_("%(key)s must be true or false.", key=name))
             return None
         return word in _TRUE
+
+    def _time(self, name: str, node: Node) -> dt.datetime | None:
+        try:
+            moment = dt.datetime.fromisoformat(node.value if isinstance(node, ScalarNode) else "")
+            if moment.tzinfo is not None:
+                return moment.astimezone(dt.UTC)
+        except (ValueError, OverflowError):
+            pass
+        self._wrong(
+            node,
+            N_(
+                "%(key)s must be a time with its zone as in RFC 3339, such as 2026-01-31T08:00:00Z.", key=name
+            ),
+        )
+        return None
 
     def _list(self, name: str, node: Node) -> list[str] | None:
         if not isinstance(node, SequenceNode) or not all(isinstance(item, ScalarNode) for item in node.value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 from pathlib import Path
@@ -20,7 +21,7 @@ from skstack.accounts.models import User
 from skstack.audit.models import AuditEvent
 from skstack.catalog import catalog_file, services
 from skstack.catalog.catalog_file import Change, FileRefused
-from skstack.catalog.models import Category, ConfigCenter, Variable, WorkOrder
+from skstack.catalog.models import ApprovalFlow, Category, ConfigCenter, FreezeWindow, Variable, WorkOrder
 from skstack.extensions import db
 from tests.catalog.conftest import make_environment, make_variable, make_workorder
 
@@ -56,8 +57,16 @@ work_orders:
       python main_git_deploy.py -e prod -p {{GitProjName}}
     post_task: ""
     config_center: ansible01
+    approval_flow: two-level
+    scheduling: true
+    background_choice: true
+    auto_run_choice: true
+    task_lock: true
     time_limit: 3600
-approval_flows: []
+approval_flows:
+  - {{name: two-level, levels: [ops, leads], allow_self_approval: false, expires_hours: 48, distinct_approvers: yes}}
+freeze_windows:
+  - {{name: new year, environment: PROD, starts_at: 2026-12-31T12:00:00+08:00, ends_at: 2027-01-03T00:00:00Z}}
 """
 ENVIRONMENT = {"ANSIBLE01": "hunter2"}
 
@@ -191,7 +200,7 @@ def test_pruning_deletes_what_sections_do_not_name_but_no_user(context: Flask) -
     assert apply() == []
     assert [(change.verb, change.name) for change in apply(prune=True)] == [("deleted", "Old")]
     gone = apply(
-        "categories: []\nwork_orders: []\nvariables: []\nvariable_groups: []\nusers: []\ngroups: []\n",
+        "categories: []\nwork_orders: []\nvariables: []\nvariable_groups: []\nusers: []\napproval_flows: []\ngroups: []\n",
         prune=True,
     )
 
@@ -246,16 +255,40 @@ WRONG = (
     ("password_env: ANSIBLE01", "password: x", "password: x", "password_env"),
     ("password_env: ANSIBLE01", "password_env: NOBODY", "NOBODY", "NOBODY is not set"),
     ("password_env: ANSIBLE01", "private_key_file: nowhere", "nowhere", "cannot be read"),
+    ("levels: [ops, leads]", "levels: []", "name: two-level", "1 to 3 levels"),
+    ("levels: [ops, leads]", "levels: [ops, ops, ops, ops]", "levels: [ops, ops", "1 to 3 levels"),
+    ("levels: [ops, leads]", "levels: [ops, nobody]", "levels: [ops, nobody", "There is no group nobody"),
+    ("levels: [ops, leads]", "levels: ops", "levels: ops", "must be a list"),
+    ("expires_hours: 48", "expires_hours: 0", "expires_hours: 0", "between 1 and"),
     (
-        "approval_flows: []",
-        "approval_flows:\n  - {name: two-level, levels: [ops]}",
-        "approval_flows",
-        "does not have",
+        "approval_flow: two-level",
+        "approval_flow: three-level",
+        "three-level",
+        "There is no approval flow three-level",
     ),
-    ("    time_limit", "    approval_flow: two\n    time_limit", "approval_flow: two", "does not have"),
-    ("    time_limit", "    scheduling: true\n    time_limit", "scheduling", "does not have"),
-    ("    time_limit", "    task_lock: yes\n    time_limit", "task_lock", "does not have"),
-    ("approval_flows: []", "workorders: []", "workorders: []", "There is no section workorders"),
+    ("task_lock: true", "task_lock: maybe", "task_lock: maybe", "must be true or false"),
+    (
+        "ends_at: 2027-01-03T00:00:00Z",
+        "ends_at: 2026-01-03T00:00:00Z",
+        "ends_at: 2026",
+        "after its beginning",
+    ),
+    (
+        "ends_at: 2027-01-03T00:00:00Z",
+        "ends_at: 2027-01-03T00:00:00",
+        "ends_at: 2027",
+        "a time with its zone",
+    ),
+    ("ends_at: 2027-01-03T00:00:00Z", "ends_at: [1]", "ends_at: [1]", "a time with its zone"),
+    (", starts_at: 2026-12-31T12:00:00+08:00", "", "name: new year", "A time is needed"),
+    ("environment: PROD, starts_at", "environment: NONE, starts_at", "NONE", "There is no environment NONE"),
+    ("{name: DeployGit}", "{name: DeployGit, retention_days: -1}", "retention_days", "between 0 and"),
+    (
+        "freeze_windows:\n",
+        "freeze_windows: []\nworkorders:\n",
+        "workorders:",
+        "There is no section workorders",
+    ),
     ("description: production", "description: [production]", "[production]", "must be text"),
     ("builtin_variables: {", "builtin_variables: {X: [1], ", "builtin_variables", "must be a mapping"),
     ("name: site", "name: [site]", "name: [site]", "must be text"),
@@ -295,19 +328,50 @@ def test_what_is_no_catalog_file_is_refused(context: Flask, text: str) -> None:
     assert refused(text).startswith("x.yaml: ")
 
 
-def test_switches_of_later_versions_may_be_off(context: Flask) -> None:
-    names = (
-        "approval_flow: ~",
-        "scheduling: false",
-        "background_choice: no",
-        "auto_run_choice: off",
-        "task_lock: false",
-    )
-    off = "".join(f"    {name}\n" for name in names)
+@both
+def test_flows_windows_and_switches_are_applied(context: Flask) -> None:
+    apply()
 
-    apply(TEXT.replace("    time_limit", off + "    time_limit"))
+    workorder = db.session.scalars(sa.select(WorkOrder)).one()
+    assert workorder.approval_flow is not None
+    flow = workorder.approval_flow
+    assert [group.name for group in flow.levels] == ["ops", "leads"]
+    assert (flow.allow_self_approval, flow.distinct_approvers, flow.expires_hours) == (False, True, 48)
+    switches = ("scheduling", "background_choice", "auto_run_choice", "task_lock")
+    assert all(getattr(workorder, name) for name in switches)
+    window = db.session.scalars(sa.select(FreezeWindow)).one()
+    assert window.starts_at == dt.datetime(2026, 12, 31, 4, tzinfo=dt.UTC)
+    assert window.environment.name == "PROD"
 
-    assert count(WorkOrder) == 1
+
+@both
+def test_levels_can_change_their_order_and_number(context: Flask) -> None:
+    apply()
+    for levels in ("[leads, ops]", "[leads]", "[leads, ops, leads]"):
+        [change] = apply(TEXT.replace("[ops, leads]", levels))
+        assert change.after == {"levels": levels.strip("[]").split(", ")}
+        db.session.expire_all()
+        flow = db.session.scalars(sa.select(ApprovalFlow)).one()
+        assert [group.name for group in flow.levels] == levels.strip("[]").split(", ")
+
+
+@both
+def test_what_a_file_leaves_out_is_off(context: Flask) -> None:
+    apply()
+    shorter = TEXT.replace("    approval_flow: two-level\n", "").replace("    task_lock: true\n", "")
+
+    [change] = apply(shorter)
+
+    assert change.after == {"task_lock": False, "approval_flow": None}
+
+
+def test_a_flow_and_its_groups_cannot_go_while_they_are_used(context: Flask) -> None:
+    apply()
+
+    told = refused("approval_flows: []\n", prune=True)
+    assert "work order site" in told
+    told = refused("groups: [{name: ops}]\n", prune=True)
+    assert "approval flow two-level" in told
 
 
 def test_a_work_order_that_the_file_does_not_name_is_not_broken_by_it(context: Flask) -> None:
