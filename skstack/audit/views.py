@@ -14,6 +14,7 @@ from skstack.errors import Invalid
 from skstack.messages import N_
 from skstack.tickets import queries, reviewing
 from skstack.tickets.forms import asked_filters
+from skstack.tickets.ticket_views import listing
 from skstack.web.forms import go_to, tell
 from skstack.web.pagination import asked
 from skstack.web.permissions import permit
@@ -26,14 +27,8 @@ blueprint = Blueprint("audit", __name__, url_prefix="/audit")
 def tickets() -> str:
     """List all tickets, newest first, narrowed by the address."""
     filters = asked_filters()
-    return render_template(
-        "tickets/list.html",
-        everyone=True,
-        page=queries.all_tickets(filters, **asked()),
-        filters=filters,
-        environments=queries.environments(),
-        categories=queries.categories(),
-    )
+    page = queries.all_tickets(filters, **asked(), with_actions=True)
+    return render_template("tickets/list.html", **listing(page, filters), scope="all")
 
 
 @blueprint.get("/break-glass")

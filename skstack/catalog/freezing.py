@@ -26,6 +26,16 @@ def window_at(environment_id: int, now: dt.datetime) -> FreezeWindow | None:
     return db.session.scalars(statement).first()
 
 
+def windows_at(now: dt.datetime) -> dict[int, FreezeWindow]:
+    """Return the window that each environment is in, as `window_at` chooses it. Needs one statement."""
+    statement = (
+        sa.select(FreezeWindow)
+        .where(FreezeWindow.starts_at <= now, FreezeWindow.ends_at > now)
+        .order_by(FreezeWindow.ends_at, FreezeWindow.id.desc())
+    )
+    return {window.environment_id: window for window in db.session.scalars(statement)}
+
+
 def thawed_at(environment_id: int, moment: dt.datetime) -> dt.datetime:
     """Return the first time from `moment` on that is in no window: `moment` itself, or the end of what covers it."""
     statement = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ from skstack.catalog import choices
 from skstack.catalog.models import Source, Variable, WorkOrder
 from skstack.messages import N_, Message
 from skstack.states import TicketStatus
-from skstack.tickets.models import Ticket
+from skstack.tickets.models import BACKGROUND, FOREGROUND, Ticket
 from skstack.tickets.queries import Filters
 from skstack.tickets.values import offers
+from skstack.web.local_time import WrongTime, read_local, written_local
 
 PREFIX = "v-"
 
@@ -46,17 +47,24 @@ class Field:
 
 @dataclass(slots=True)
 class SubmitForm:
-    """What somebody fills in to submit a work order: as first shown, or as sent."""
+    """What somebody fills in to submit a work order: as first shown, or as sent. `scheduled_at` is as it was typed."""
 
     workorder: WorkOrder
     values: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     key: str = ""
+    scheduled_at: str = ""
+    background: bool = False
+    auto_run: bool = False
+    break_glass: str = ""
     errors: Mapping[str, Sequence[Message]] = field(default_factory=dict)
 
     @classmethod
     def first(cls, workorder: WorkOrder, again: Ticket | None) -> SubmitForm:
-        """Begin a form: with the values of an earlier ticket, those of the address (`?Var=value`), or the defaults."""
+        """Begin a form: with the values of an earlier ticket, those of the address (`?Var=value`), or the defaults.
+
+        When the earlier one was planned for is not taken over: that time has passed, or is the other one's.
+        """
         values: dict[str, Any] = {}
         for variable in workorder.variables:
             given = request.args.getlist(variable.name)
@@ -66,8 +74,21 @@ class SubmitForm:
                 values[variable.name] = again.values[variable.name]
             else:
                 values[variable.name] = _default(variable)
-        note = request.args.get("note") or (again.note if again else "")
-        return cls(workorder, values, note, secrets.token_urlsafe(18))
+        chose_background = (
+            again is not None
+            and again.kind == BACKGROUND
+            and again.scheduled_at is None
+            and not again.auto_run
+        )
+        return cls(
+            workorder,
+            values,
+            request.args.get("note") or (again.note if again else ""),
+            secrets.token_urlsafe(18),
+            scheduled_at=_asked_time(request.args.get("scheduled_at", "")),
+            background=_asked_tick("background", default=chose_background),
+            auto_run=_asked_tick("auto_run", default=again is not None and again.auto_run),
+        )
 
     @classmethod
     def sent(cls, workorder: WorkOrder) -> SubmitForm:
@@ -83,13 +104,31 @@ class SubmitForm:
             },
             request.form.get("note", ""),
             request.form.get("idempotency_key") or secrets.token_urlsafe(18),
+            scheduled_at=request.form.get("scheduled_at", "").strip(),
+            background="background" in request.form,
+            auto_run="auto_run" in request.form,
+            break_glass=request.form.get("break_glass", ""),
         )
         form.errors = {
             v.name: [N_("The choices could not be loaded, so nothing can be chosen.")]
             for v in workorder.variables
             if v.name in failed
         }
+        if form.scheduled_at:
+            try:
+                form.planned_time()
+            except WrongTime as err:
+                form.errors = {**form.errors, "scheduled_at": [err.message]}
         return form
+
+    def planned_time(self) -> dt.datetime | None:
+        """Return when it is to start; None for no planned time. Raises WrongTime for what is no time in the reader's zone."""
+        return read_local(self.scheduled_at, get_timezone()) if self.scheduled_at else None
+
+    def other_errors(self, shown: Collection[str]) -> list[Message]:
+        """Return what is wrong with none of the fields: those of the work order, and the options `shown` on the page."""
+        names = {variable.name for variable in self.workorder.variables} | {"note", *shown}
+        return [message for name, found in self.errors.items() if name not in names for message in found]
 
     def fields(self) -> list[Field]:
         """Lay out the fields. After an error the choices are asked for here, so that what was chosen stays chosen."""
@@ -111,6 +150,19 @@ class SubmitForm:
                 loading = {other.name for other in self.workorder.variables if other.source == Source.SCRIPT}
                 shown.waits = not loading.isdisjoint(names)
         return shown
+
+
+def _asked_time(given: str) -> str:
+    """Return the planned time of the address as the field takes it; nothing for what is no time."""
+    try:
+        return written_local(read_local(given, get_timezone()), get_timezone()) if given else ""
+    except WrongTime:
+        return ""
+
+
+def _asked_tick(name: str, *, default: bool) -> bool:
+    given = request.args.get(name)
+    return default if given is None else given.lower() in ("1", "true", "on", "yes")
 
 
 def load(shown: Field, workorder: WorkOrder, values: Mapping[str, Any]) -> Field:
@@ -144,7 +196,7 @@ def asked_filters() -> Filters:
         status=status if status in list(TicketStatus) else "",
         workorder=args.get("workorder", ""),
         submitter=args.get("submitter", ""),
-        kind=args.get("kind", "") if args.get("kind") in ("foreground", "background") else "",
+        kind=args.get("kind", "") if args.get("kind") in (FOREGROUND, BACKGROUND) else "",
         since=_day(args.get("from", ""), 0),
         until=_day(args.get("to", ""), 1),
         text=args.get("q", "").strip()[:200],

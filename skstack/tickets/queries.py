@@ -31,6 +31,8 @@ _SUBMITTABLE = (
     .execution_options(populate_existing=True)
 )
 
+_UNFINISHED = [state for state in TicketStatus if not state.is_final]
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -138,26 +140,46 @@ def visible(ticket_id: int, user: User) -> Ticket:
     return ticket
 
 
+def is_visible(ticket_id: int, user: User) -> bool:
+    """Say whether there is such a ticket for this user."""
+    try:
+        visible(ticket_id, user)
+    except NotFound:
+        return False
+    return True
+
+
 def tickets_of(
-    user: User, filters: Filters, *, after: int | None, limit: int, whole: bool = False
+    user: User,
+    filters: Filters,
+    *,
+    after: int | None,
+    limit: int,
+    whole: bool = False,
+    with_actions: bool = False,
+    unfinished: bool = False,
 ) -> Paged[Ticket]:
-    """Return the user's own tickets, newest first. Needs one statement and one for the runs.
+    """Return the user's own tickets, newest first, or only those that wait or run. Needs one statement and one for the runs.
 
-    `whole` ones come with their plan, and with the work orders, groups, levels and decisions that say what may be done:
-    three more.
+    `with_actions` they come with the work orders, groups, levels and decisions that say what may be done: three more.
+    `whole` ones have their plan too.
     """
-    return _list(sa.select(Ticket).where(Ticket.submitter_id == user.id), filters, after, limit, whole)
+    mine = sa.select(Ticket).where(Ticket.submitter_id == user.id)
+    if unfinished:
+        mine = mine.where(Ticket.status.in_(_UNFINISHED))
+    return _list(mine, filters, after, limit, whole, with_actions)
 
 
-def all_tickets(filters: Filters, *, after: int | None, limit: int, whole: bool = False) -> Paged[Ticket]:
+def all_tickets(
+    filters: Filters, *, after: int | None, limit: int, whole: bool = False, with_actions: bool = False
+) -> Paged[Ticket]:
     """Return everyone's tickets, newest first, for those with the audit page. Statements as for `tickets_of`."""
-    return _list(sa.select(Ticket), filters, after, limit, whole)
+    return _list(sa.select(Ticket), filters, after, limit, whole, with_actions)
 
 
 def unfinished_tickets(user: User, *, limit: int = 20) -> list[Ticket]:
     """Return what of the user has not ended yet, newest first. Needs one statement."""
-    open_states = [state for state in TicketStatus if not state.is_final]
-    statement = sa.select(Ticket).where(Ticket.submitter_id == user.id, Ticket.status.in_(open_states))
+    statement = sa.select(Ticket).where(Ticket.submitter_id == user.id, Ticket.status.in_(_UNFINISHED))
     return list(db.session.scalars(statement.options(*_light()).order_by(Ticket.id.desc()).limit(limit)))
 
 
@@ -224,15 +246,24 @@ def categories() -> list[Category]:
 
 
 def _list(
-    statement: sa.Select[Any], filters: Filters, after: int | None, limit: int, whole: bool
+    statement: sa.Select[Any],
+    filters: Filters,
+    after: int | None,
+    limit: int,
+    whole: bool,
+    with_actions: bool = False,
 ) -> Paged[Ticket]:
-    options = _whole() if whole else _light()
+    options = _whole() if whole else (*_light(), *_for_actions()) if with_actions else _light()
     return paged(filters.apply(statement).options(*options), Ticket.id, after=after, limit=limit)
 
 
 def _whole() -> tuple[sa.orm.interfaces.ORMOption, ...]:
+    return (selectinload(Ticket.runs), *_for_actions())
+
+
+def _for_actions() -> tuple[sa.orm.interfaces.ORMOption, ...]:
     groups = joinedload(Ticket.workorder).selectinload(WorkOrder.submit_groups).load_only(Group.id)
-    return (groups, selectinload(Ticket.runs), selectinload(Ticket.levels), selectinload(Ticket.decisions))
+    return (groups, selectinload(Ticket.levels), selectinload(Ticket.decisions))
 
 
 def _light() -> tuple[sa.orm.interfaces.ORMOption, ...]:

@@ -24,11 +24,11 @@ from skstack.messages import N_, Message
 from skstack.states import TicketStatus
 from skstack.substitution import check_value, normalize
 from skstack.tickets import levels as approval
+from skstack.tickets import locks, status
 from skstack.tickets import plan as plans
-from skstack.tickets import status
 from skstack.tickets import values as checking
 from skstack.tickets.actions import can_execute, can_revoke
-from skstack.tickets.models import BACKGROUND, FOREGROUND, TaskLock, Ticket
+from skstack.tickets.models import BACKGROUND, FOREGROUND, Ticket
 from skstack.tickets.starting import break_glass as note_break_glass
 from skstack.tickets.starting import frozen, start, start_main
 
@@ -153,7 +153,7 @@ def submit(
                 reason=_by_schedule(schedule),
             )
             if workorder.task_lock:
-                _take_lock(ticket)
+                locks.take(ticket)
             if starts and is_frozen:
                 _break_glass(ticket, actor, break_glass, now)
             if has_pre:
@@ -168,7 +168,7 @@ def submit(
         if made is not None:
             return made
         if isinstance(err, IntegrityError) and workorder.task_lock:
-            raise _locked(workorder) from err
+            raise locks.refusal(workorder) from err
         raise
     return ticket
 
@@ -232,40 +232,6 @@ def _check_options(
         errors["auto_run"] = [N_("This work order does not run by itself.")]
     if errors:
         raise Invalid(errors)
-
-
-def _take_lock(ticket: Ticket) -> None:
-    if holder := _lock_holder(ticket.environment_id, ticket.workorder_name):
-        raise _in_the_way(ticket.workorder_name, holder)
-    db.session.add(
-        TaskLock(
-            environment_id=ticket.environment_id, workorder_name=ticket.workorder_name, ticket_id=ticket.id
-        )
-    )
-    db.session.flush()
-
-
-def _locked(workorder: WorkOrder) -> Conflict:
-    """Return the refusal for a lock that somebody else took in the same moment."""
-    holder = _lock_holder(workorder.environment_id, workorder.name)
-    if holder is None:
-        return Conflict(N_("Somebody submitted the same in this moment. Try again."))
-    return _in_the_way(workorder.name, holder)
-
-
-def _lock_holder(environment_id: int, name: str) -> int | None:
-    """Return the ticket that holds the lock of a work order's name in an environment."""
-    statement = sa.select(TaskLock.ticket_id).where(
-        TaskLock.environment_id == environment_id, TaskLock.workorder_name == name
-    )
-    return db.session.scalars(statement).first()
-
-
-def _in_the_way(name: str, ticket_id: int) -> Conflict:
-    return Conflict(
-        N_("%(name)s allows one ticket at a time, and ticket %(id)s has not ended.", name=name, id=ticket_id),
-        ticket=ticket_id,
-    )
 
 
 def _break_glass(ticket: Ticket, actor: User, reason: str, now: dt.datetime) -> None:

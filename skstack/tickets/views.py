@@ -1,37 +1,25 @@
-"""The pages of submitters: choose a work order, fill it in, watch, look back."""
+"""The pages of submitters: choose a work order, fill it in, watch."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, url_for
+from flask import make_response, redirect, render_template, request, url_for
+from flask_babel import get_timezone
 from flask_login import current_user
 from werkzeug.wrappers import Response as BaseResponse
 
 from skstack.accounts.models import Page
 from skstack.accounts.sessions import signed_in_user
-from skstack.errors import Invalid, NotFound
-from skstack.messages import N_
-from skstack.runs import services as runs
-from skstack.states import TicketStatus
-from skstack.tickets import forms, queries, services
-from skstack.tickets.actions import actions
-from skstack.tickets.plan import Plan
+from skstack.catalog import freezing
+from skstack.catalog.models import WorkOrder
+from skstack.db import utcnow
+from skstack.errors import Conflict, Invalid, NotFound
+from skstack.extensions import db
+from skstack.tickets import forms, locks, queries, services, ticket_views
+from skstack.tickets.blueprint import blueprint
+from skstack.tickets.ticket_views import about
 from skstack.web.errors import is_fragment
-from skstack.web.links import url_with
-from skstack.web.pagination import asked
+from skstack.web.local_time import zone_name
 from skstack.web.permissions import permit
-from skstack.web.text import translate
-
-blueprint = Blueprint("tickets", __name__)
-blueprint.add_app_template_filter(TicketStatus, "ticket_status")
-blueprint.add_app_template_filter(lambda name: f"[name='{name}']", "field_selector")
-blueprint.add_app_template_filter(lambda name: f"change from:#slot-{name} delay:150ms", "changes_of")
-blueprint.add_app_template_filter(
-    lambda choices: [(choice.value, choice.label) for choice in choices], "choice_pairs"
-)
-blueprint.add_app_template_global(lambda: [(state, state.label) for state in TicketStatus], "ticket_statuses")
-blueprint.add_app_template_global(lambda name: url_with(environment=name), "tab_url")
 
 
 @blueprint.get("/workorders")
@@ -58,13 +46,16 @@ def submit_form(workorder_id: int) -> str:
     if earlier is not None and earlier.workorder_id != workorder.id:
         raise NotFound
     form = forms.SubmitForm.first(workorder, earlier)
-    return render_template("tickets/submit.html", workorder=workorder, form=form)
+    return _form_page("tickets/submit.html", workorder, form)
 
 
 @blueprint.post("/workorders/<int:workorder_id>/submit")
 @permit(Page.SUBMIT)
 def submit(workorder_id: int) -> BaseResponse:
-    """Submit the form: 303 to the ticket, or the ticket's pane as a fragment. 422 with the form where values are wrong."""
+    """Submit the form: 303 to the ticket, or the ticket's pane as a fragment. 422 with the form where values are wrong.
+
+    409 where something else is in the way, with what that is: as a fragment that alone, so that the form stays as it is.
+    """
     workorder = queries.submittable_workorder(workorder_id, current_user)
     form = forms.SubmitForm.sent(workorder)
     try:
@@ -75,16 +66,22 @@ def submit(workorder_id: int) -> BaseResponse:
             workorder=workorder,
             values=form.values,
             note=form.note,
+            scheduled_at=form.planned_time(),
+            background=form.background,
+            auto_run=form.auto_run,
+            break_glass=form.break_glass,
             idempotency_key=form.key,
         )
     except Invalid as err:
         form.errors = err.errors
         template = "tickets/_form.html" if is_fragment() else "tickets/submit.html"
-        return make_response(render_template(template, workorder=workorder, form=form), 422)
+        return make_response(_form_page(template, workorder, form), 422)
+    except Conflict as err:
+        return _refused(workorder, form, err)
     address = url_for("tickets.detail", ticket_id=ticket.id)
     if not is_fragment():
         return redirect(address, 303)
-    response = make_response(render_template("tickets/_submitted.html", ticket=ticket, **_about(ticket)))
+    response = make_response(render_template("tickets/_submitted.html", ticket=ticket, **about(ticket)))
     response.headers["HX-Push-Url"] = address
     return response
 
@@ -102,52 +99,32 @@ def field(workorder_id: int, name: str) -> str:
     return render_template("tickets/_field.html", workorder=workorder, field=shown)
 
 
-@blueprint.get("/tickets")
-@permit(Page.SUBMIT, Page.EXECUTE)
-def index() -> str:
-    """List the reader's own tickets, newest first, narrowed by the address."""
-    filters = forms.asked_filters()
+def _form_page(
+    template: str, workorder: WorkOrder, form: forms.SubmitForm, refusal: Conflict | None = None
+) -> str:
+    """Lay out the form with what is in its way now. What the reader may not see is named and not linked."""
+    in_the_way = refusal or locks.in_the_way(workorder)
+    holder = in_the_way.details.get("ticket") if in_the_way else None
     return render_template(
-        "tickets/list.html",
-        everyone=False,
-        page=queries.tickets_of(current_user, filters, **asked()),
-        filters=filters,
-        environments=queries.environments(),
-        categories=queries.categories(),
+        template,
+        workorder=workorder,
+        form=form,
+        refusal=refusal,
+        in_the_way=in_the_way,
+        holder=holder if holder and queries.is_visible(holder, current_user) else None,
+        window=freezing.window_at(workorder.environment_id, utcnow()),
+        zone=zone_name(get_timezone(), utcnow()),
     )
 
 
-@blueprint.get("/tickets/<int:ticket_id>")
-@permit(Page.SUBMIT, Page.EXECUTE, Page.APPROVE, Page.AUDIT)
-def detail(ticket_id: int) -> str:
-    """Show everything about one ticket. 404: not the reader's to see."""
-    ticket = queries.visible(ticket_id, current_user)
-    return render_template("tickets/detail.html", ticket=ticket, **_about(ticket))
-
-
-@blueprint.get("/tickets/<int:ticket_id>/summary")
-@permit(Page.SUBMIT, Page.EXECUTE, Page.APPROVE, Page.AUDIT)
-def summary(ticket_id: int) -> str:
-    """Show the part of the page that changes while the ticket runs, as a fragment."""
-    ticket = queries.visible(ticket_id, current_user)
-    return render_template(
-        "tickets/_news.html", ticket=ticket, shows_history="history" in request.args, **_about(ticket)
-    )
-
-
-@blueprint.post("/tickets/<int:ticket_id>/stop")
-@permit(Page.SUBMIT, Page.EXECUTE)
-def stop(ticket_id: int) -> BaseResponse:
-    """Stop what runs. 403 for others than the submitter and superusers, 409 if nothing runs."""
-    ticket = queries.visible(ticket_id, current_user)
-    runs.stop(ticket, actor=signed_in_user())
-    flash(translate(N_("Ticket %(id)s is being stopped.", id=ticket.id)), "info")
-    address = url_for("tickets.detail", ticket_id=ticket.id)
+def _refused(workorder: WorkOrder, form: forms.SubmitForm, refusal: Conflict) -> BaseResponse:
+    db.session.expire_all()
+    template = "tickets/_obstacles.html" if is_fragment() else "tickets/submit.html"
+    response = make_response(_form_page(template, workorder, form, refusal), 409)
     if is_fragment():
-        return Response(status=204, headers={"HX-Redirect": address})
-    return redirect(address, 303)
+        response.headers["HX-Retarget"] = "#obstacles"
+        response.headers["HX-Reswap"] = "outerHTML"
+    return response
 
 
-def _about(ticket: Any) -> dict[str, Any]:
-    plan = Plan.from_json(ticket.plan)
-    return {"plan": plan, "actions": actions(ticket, current_user)}
+__all__ = ["blueprint", "ticket_views"]

@@ -34,6 +34,12 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
         "pages": (Page.SUBMIT,),
     },
     {
+        "endpoint": "tickets.waiting",
+        "label": N_("Execute"),
+        "icon": "play-circle",
+        "pages": (Page.EXECUTE,),
+    },
+    {
         "endpoint": "tickets.index",
         "label": N_("My tickets"),
         "icon": "ticket-perforated",

@@ -36,7 +36,15 @@
     if (button.getAttribute("popovertargetaction") === "hide") dialog.close();
     else if (!dialog.open) dialog.showModal();
   });
-  on("click", "dialog [data-close]", (button) => button.closest("dialog").close());
+  on("click", "dialog [data-close]", (button, event) => {
+    event.preventDefault();
+    button.closest("dialog").close();
+  });
+  // A question that was fetched: what came is shown, and gone when it is answered.
+  document.addEventListener("htmx:after:swap", (event) => {
+    const dialog = event.detail.ctx?.target;
+    if (dialog instanceof HTMLDialogElement && dialog.childElementCount && !dialog.open) dialog.showModal();
+  });
 
   // Browsers without anchor positioning put a popover into the middle of the window.
   if (!CSS.supports("position-area: bottom")) {
