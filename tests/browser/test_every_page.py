@@ -6,6 +6,7 @@ import gettext
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,13 @@ CATALOG = r"""
 environments: [{name: DEV, order: 1, description: for developers}, {name: PROD, order: 2}]
 categories: [{name: Deploy, description: brings versions out}]
 config_centers: [{name: far, host: 192.0.2.1, port: 22, username: deploy, login: agent}]
-groups: [{name: ops, description: operators}]
-roles: [{name: operator, pages: [submit, execute]}]
-users: [{username: alice, groups: [ops], roles: [operator]}]
+groups: [{name: ops, description: operators}, {name: leads}, {name: directors}]
+roles: [{name: operator, pages: [submit, execute]}, {name: approver, pages: [approve]}]
+users: [{username: alice, groups: [ops], roles: [operator]}, {username: bob, groups: [leads, directors], roles: [approver]}]
+approval_flows: [{name: two-level, levels: [leads, directors], expires_hours: 48}]
+freeze_windows:
+  - {name: the-week-in-which-nobody-touches-anything, environment: DEV,
+     starts_at: 2026-01-01T00:00:00Z, ends_at: 2099-12-31T00:00:00Z}
 variables:
   - {name: Version, label: Version to bring out, source: script, widget: select, required: true,
      script: "printf '%s\\n' 1.0 2.0", help: The newest first.}
@@ -50,6 +55,9 @@ work_orders:
       printf '\033[31mred\033[0m and %s\n' {Marks}
     post_task: echo over
   - {name: to-copy, environment: DEV, template: true, main_task: echo copied}
+  - {name: with-everything, environment: DEV, submit_groups: [ops], active: true, approval_flow: two-level, scheduling: true,
+     background_choice: true, auto_run_choice: true, task_lock: true, main_task: echo late}
+  - {name: planned, environment: PROD, submit_groups: [ops], active: true, scheduling: true, main_task: echo later}
 """
 
 # Every route that answers with a whole page, and an address of it. A new route belongs here or below.
@@ -98,11 +106,20 @@ PAGES = {
     "schedules.detail": "/schedules/1",
     "schedules.edit": "/schedules/1/edit",
     "tickets.index": "/tickets",
+    "tickets.waiting": "/tickets/waiting",
     "tickets.detail": "/tickets/1",
+    "tickets.ask": "/tickets/3/execute",
     "tickets.workorders": "/workorders",
     "tickets.submit_form": "/workorders/1/submit",
     # What is not there, and what one may not see, are pages too.
     "404": "/tickets/999",
+}
+# The same routes in another state: the form of a locked work order within a freeze, tickets that wait.
+OTHER_STATES = {
+    "a form with everything in its way": "/workorders/3/submit",
+    "a ticket that waits for its approvers": "/tickets/2",
+    "a ticket that waits for its time": "/tickets/3",
+    "tickets in the background": "/tickets?kind=background",
 }
 NO_PAGES = {
     "static": "files",
@@ -129,6 +146,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         1, {"Version": "2.0", "Marks": ["red"], "Hosts": ["web1"], "Pin": "hidden"}, note="why"
     )
     assert server.wait_for(ticket["id"])["status"] == "succeeded"
+    in_a_year = (datetime.now(UTC) + timedelta(days=300)).isoformat()
+    assert server.submit("with-everything", note="why", scheduled_at=in_a_year)["id"] == 2
+    assert server.submit("planned", scheduled_at=in_a_year)["id"] == 3
     make_a_schedule(server)
     break_glass(server)
     yield server
@@ -157,7 +177,7 @@ def break_glass(server: Server) -> None:
     columns = "ticket_id, window_name, by_id, reason, at, reviewed_by_id, reviewed_at, review"
     at = "2026-11-20 10:00:00.000000"
     with sqlite3.connect(server.instance / "skstack.db", timeout=10) as connection:
-        (admin,), (alice,) = connection.execute("select id from users order by username")
+        admin, alice, _bob = (one for (one,) in connection.execute("select id from users order by username"))
         connection.executemany(
             f"insert into break_glass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -189,14 +209,14 @@ def test_every_route_is_known_as_a_page_or_as_none(app: Flask) -> None:
     assert routes == set(PAGES) - {"404"} | set(NO_PAGES)
 
 
-@pytest.mark.parametrize("endpoint", PAGES)
+@pytest.mark.parametrize("endpoint", PAGES | OTHER_STATES)
 def test_axe_finds_nothing_and_nothing_is_too_wide(
     endpoint: str, open_page: Callable[..., Page], server: Server, root: Any
 ) -> None:
     # Without transitions: axe would meet colours halfway from light to dark.
     state = None if endpoint == "accounts.sign_in" else root
     page = open_page(base_url=server.url, storage_state=state, reduced_motion="reduce")
-    visit(page, PAGES[endpoint])
+    visit(page, (PAGES | OTHER_STATES)[endpoint])
     found = []
     for width, height in ((1440, 900), (360, 740)):
         page.set_viewport_size({"width": width, "height": height})
@@ -226,7 +246,7 @@ def test_a_chinese_browser_gets_chinese_pages(
     page = open_page(base_url=server.url, storage_state=root, locale="zh-CN")
     stranger = open_page(base_url=server.url, locale="zh-CN")
     left = []
-    for endpoint, address in PAGES.items():
+    for endpoint, address in (PAGES | OTHER_STATES).items():
         tab = stranger if endpoint == "accounts.sign_in" else page
         visit(tab, address)
         assert tab.locator("html").get_attribute("lang") == "zh-CN"
@@ -259,7 +279,7 @@ def test_pages_are_light_on_the_wire(open_page: Callable[..., Page], server: Ser
     first += taken(page)
     assert first <= FIRST_VISIT, "signing in, the first page and the first form"
     later = {}
-    for endpoint, address in PAGES.items():
+    for endpoint, address in (PAGES | OTHER_STATES).items():
         visit(page, address)
         later[endpoint] = taken(page)
     assert {endpoint: size for endpoint, size in later.items() if not 500 < size <= LATER_PAGE} == {}
