@@ -10,14 +10,14 @@ from flask import Flask
 from skstack.config import Settings
 from skstack.extensions import queue
 from skstack.queue import consumer
-from skstack.runs import retention
+from skstack.runs import reserve, retention
 from skstack.runs.execution import Watcher, set_current_watcher
 from skstack.runs.workers import Keeper, register
 from skstack.schedules import sweeping
 
 log = logging.getLogger(__name__)
 
-CHORES = (sweeping.sweep, retention.sweep)
+CHORES = (reserve.refill, sweeping.sweep, retention.sweep)
 
 
 def run(app: Flask) -> int:

@@ -6,14 +6,19 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from skstack.runner.protocol import EVENTS_FILE, OUTPUT_FILE, RESULT_FILE, RUNNER_FILE, Event, Result
-
-RESERVED = 32 * 1024
-"""Bytes set aside at the start, so that a full disk can still be told in the result."""
+from skstack.runner.protocol import (
+    EVENTS_FILE,
+    OUTPUT_FILE,
+    RESULT_FILE,
+    RUNNER_FILE,
+    Event,
+    PlanStep,
+    Result,
+)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -35,21 +40,33 @@ def claim(directory: str, identity: dict[str, Any]) -> None:
     """Write `runner.json`, whole or not at all, unless it is there already (AlreadyClaimedError)."""
     path = os.path.join(directory, RUNNER_FILE)
     draft = f"{path}.{os.getpid()}"
-    with open(draft, "w", encoding="utf-8") as f:
-        json.dump(identity, f)
     try:
+        with open(draft, "w", encoding="utf-8") as f:
+            json.dump(identity, f)
         # Unlike a rename, a link never replaces what another runner wrote: the run starts once.
         os.link(draft, path)
     except FileExistsError as err:
         raise AlreadyClaimedError(directory) from err
     finally:
-        os.unlink(draft)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+
+
+def give_up(directory: str) -> None:
+    """Take a claim back, so that everybody sees that nothing was begun."""
+    os.unlink(os.path.join(directory, RUNNER_FILE))
+
+
+def room_for_result(steps: Sequence[PlanStep]) -> int:
+    """Return how many bytes the result of these steps can need at most."""
+    return 16 * 1024 + sum(512 + len(json.dumps(step.line)) for step in steps)
 
 
 class Record:
-    """The output and events of one run, and the place kept for its result."""
+    """The output and events of one run, and the place kept for its result: a full disk can still be told there."""
 
-    def __init__(self, directory: str, *, limit: int) -> None:
+    def __init__(self, directory: str, *, limit: int, room: int) -> None:
+        """`limit` is of the output, `room` is set aside for the result. Raises OSError if there is none."""
         self.printed = 0
         self.stored = 0
         self.capped = False
@@ -57,8 +74,11 @@ class Record:
         self._directory = directory
         self._limit = limit
         self._result = _open(directory, f".{RESULT_FILE}", os.O_CREAT | os.O_RDWR)
-        with contextlib.suppress(OSError):
-            os.posix_fallocate(self._result, 0, RESERVED)
+        try:
+            os.posix_fallocate(self._result, 0, room)
+        except OSError as err:
+            if err.errno in _FULL:  # Else the file system cannot set anything aside.
+                raise
         self._output = _open(directory, OUTPUT_FILE, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         self._events = _open(directory, EVENTS_FILE, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 

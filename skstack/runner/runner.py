@@ -81,7 +81,7 @@ def _run(plan: Plan, stream: socket.socket) -> None:
     }
     try:
         record.claim(plan.directory, identity)
-        kept = record.Record(plan.directory, limit=plan.output_limit)
+        kept = _record(plan)
     except record.AlreadyClaimedError:
         wire.send_frame(stream, {"already_claimed": True})
         return
@@ -109,6 +109,15 @@ def _run(plan: Plan, stream: socket.socket) -> None:
             left_behind=steps.left_behind,
         )
     )
+
+
+def _record(plan: Plan) -> record.Record:
+    try:
+        room = record.room_for_result(plan.steps)
+        return record.Record(plan.directory, limit=plan.output_limit, room=room)
+    except OSError:
+        record.give_up(plan.directory)
+        raise
 
 
 def _is_wanted(stream: socket.socket, identity: dict[str, Any]) -> bool:

@@ -32,7 +32,7 @@ from skstack.runner.client import (
 )
 from skstack.runner.protocol import Plan as RunnerPlan
 from skstack.runner.protocol import PlanStep, Task
-from skstack.runs import services, status
+from skstack.runs import reserve, services, status
 from skstack.runs.models import TASKS, Run
 from skstack.runs.stopping import Stopping
 from skstack.tickets import plan as plans
@@ -97,7 +97,7 @@ class Watcher:
         try:
             plan = _runner_plan(run, settings)
         except PlanRefused as err:
-            services.refuse(run_id, fence=fence, reason=err.reason)
+            _refuse(run_id, fence, err.reason)
             return
         except OSError as err:
             _refuse_without_runner(run_id, fence, err)
@@ -160,11 +160,11 @@ def set_current_watcher(watcher: Watcher | None) -> None:
 
 def _refuse_without_runner(run_id: int, fence: int, err: Exception) -> None:
     log.error("run %s: no runner could be started: %s", run_id, err)
-    services.refuse(
-        run_id,
-        fence=fence,
-        reason=N_("No runner could be started: %(error)s. Nothing was run.", error=str(err)),
-    )
+    _refuse(run_id, fence, N_("No runner could be started: %(error)s. Nothing was run.", error=str(err)))
+
+
+def _refuse(run_id: int, fence: int, reason: Message) -> None:
+    reserve.record_ending(lambda: services.refuse(run_id, fence=fence, reason=reason))
 
 
 def _end(run_id: int, *, fence: int, directory: Path) -> None:
@@ -172,7 +172,7 @@ def _end(run_id: int, *, fence: int, directory: Path) -> None:
     if result is None and (left := end_leftovers(directory)):
         # The runner was killed, and the host that would have ended what it left behind may be gone too.
         log.error("run %s: %s processes of it could not be ended", run_id, left)
-    services.end_by_result(run_id, fence=fence, result=result)
+    reserve.record_ending(lambda: services.end_by_result(run_id, fence=fence, result=result))
 
 
 def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:

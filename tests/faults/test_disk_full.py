@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.instances import START, SWEEP, Instance, Person, until, visible_text
+from tests.faults.instances import GRACE, SLACK, START, SWEEP, Instance, Person, until, visible_text
 
 FULL = "The output could not be stored any more: the disk is full."
 
@@ -47,25 +47,42 @@ def fill(folder: Path) -> Path:
     return filler
 
 
-def test_a_run_whose_output_has_no_room_is_ended_and_says_so_once_that_can_be_written(
-    make_instance: Callable[..., Instance],
+PROMPTLY = GRACE + 3
+
+
+@pytest.mark.parametrize("fills", ["its output", "a file", "both at once"])
+def test_a_command_that_fills_the_disk_is_ended_within_seconds_and_its_ticket_says_why(
+    make_instance: Callable[..., Instance], fills: str
 ) -> None:
     instance = make_instance()
-    with small_disk(instance, "8m"):
-        spare = instance.instance / "spare"
-        spare.write_bytes(b"x" * (2 << 20))
+    with small_disk(instance, "24m"):
         instance.start("serve")
-        instance.write(main=f"{START}echo begun\nsleep 1000 &\nyes; echo never >> $BOX/ended")
+        until((instance.instance / "reserve.3").exists, "no reserve is made", instance)
+        waste = f"yes > {instance.instance}/waste 2>/dev/null"
+        how = {
+            "its output": "",
+            "a file": waste,
+            # Whatever is given back is taken at once, by somebody who does not give up.
+            "both at once": f"while :; do yes >> {instance.instance}/waste 2>/dev/null; sleep 0.02; done &",
+        }
+        instance.write(main=f"{START}echo begun\nsleep 1000 &\n{how[fills]}\nyes; echo never >> $BOX/ended")
         ticket = instance.submit("script")
-        until(instance.starts, "nothing starts", instance)
-        until(lambda: not instance.commands(), "the command goes on", instance)
-        assert instance.noted("ended") == []
-        assert instance.log_from(ticket["runs"][0]["id"]).content.startswith(b"begun\ny\n")
-        assert instance.rows("pragma integrity_check") == [("ok",)]
-        spare.unlink()
-        run = instance.wait_for_end(ticket)
+        number = ticket["runs"][0]["id"]
+        run = instance.wait_for_end(ticket, within=PROMPTLY + SLACK)
         assert (run["status"], run["state"], run["reason"]) == ("failed", "failed", FULL)
+        assert instance.noted("ended") == []
+        assert instance.commands() == []
+        assert not (instance.instance / "reserve.0").exists(), "there was room without the reserve"
+        assert instance.log_from(number).content.startswith(b"begun\n")
+        assert run["stored_bytes"] == (instance.instance / f"runs/{number}/output.log").stat().st_size
+        assert instance.rows("pragma integrity_check") == [("ok",)]
         assert FULL in visible_text(Person(instance).page(f"/tickets/{ticket['id']}"))
+
+        (instance.instance / "waste").unlink(missing_ok=True)
+        (instance.instance / f"runs/{number}/output.log").unlink()
+        instance.write(main="echo again")
+        assert instance.wait_for_end(instance.submit("script"))["status"] == "succeeded"
+        until((instance.instance / "reserve.0").exists, "the reserve is not made again", instance)
         assert instance.starts() == ["start"]
 
 
@@ -107,18 +124,34 @@ def test_nothing_is_started_on_a_full_disk_and_what_was_submitted_goes_on_when_t
         assert instance.wait_for_end(instance.submit("script"))["status"] == "succeeded"
 
 
-def test_a_file_that_may_not_grow_ends_the_run_in_the_same_way(instance: Instance) -> None:
+@contextmanager
+def small_files(instance: Instance, size: int) -> Iterator[None]:
+    """Let no file that runners write grow beyond this size, in bytes."""
     instance.write(main="echo warm")
     instance.wait_for_end(instance.submit("script"))
     host = instance.host().pid
     before = resource.prlimit(host, resource.RLIMIT_FSIZE)
-    resource.prlimit(host, resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    resource.prlimit(host, resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        instance.write(main=f"{START}echo begun\nyes")
-        run = instance.wait_for_end(instance.submit("script"))
+        yield
     finally:
         resource.prlimit(host, resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_may_not_grow_ends_the_run_in_the_same_way(instance: Instance) -> None:
+    with small_files(instance, 1 << 20):
+        instance.write(main=f"{START}echo begun\nyes")
+        run = instance.wait_for_end(instance.submit("script"))
     assert (run["status"], run["reason"]) == ("failed", FULL)
     assert run["stored_bytes"] == 1 << 20
     assert len(instance.output(run["id"])) == 1 << 20
     assert instance.commands() == []
+
+
+def test_a_run_for_whose_result_there_is_no_room_is_not_begun(instance: Instance) -> None:
+    with small_files(instance, 1 << 12):
+        instance.write(main=START)
+        run = instance.wait_for_end(instance.submit("script"), within=GRACE + SLACK)
+    assert (run["status"], run["state"], run["steps"]) == ("failed", "failed", [])
+    assert run["reason"].endswith("File too large. Nothing was run.")
+    assert instance.starts() == []
