@@ -36,11 +36,12 @@ def seed(*, if_empty: bool = False) -> Iterator[str]:
     text = _CATALOG.read_text(encoding="utf-8").replace("{folder}", str(folder))
     catalog_file.apply(text, actor=None, source="demo")
     yield f"Seeded the demo: work orders for DEV, STAGE and PROD, and a git repository in {folder}"
-    alice = db.session.scalars(sa.select(User).where(User.username == "alice")).one()
-    if alice.password_hash is None:
-        password = secrets.token_urlsafe(9)
-        accounts.set_password(alice, password, actor=None)
-        yield f"Created somebody who may only submit: user alice, password {password}"
+    for name, what in (("alice", "may only submit"), ("bob", "decides what she submits for approval")):
+        user = db.session.scalars(sa.select(User).where(User.username == name)).one()
+        if user.password_hash is None:
+            password = secrets.token_urlsafe(9)
+            accounts.set_password(user, password, actor=None)
+            yield f"Created somebody who {what}: user {name}, password {password}"
 
 
 def make_repository(path: Path) -> None:

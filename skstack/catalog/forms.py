@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from flask import request
+from flask_babel import get_timezone
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
@@ -23,8 +24,10 @@ from wtforms import (
 from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Optional
 
+from skstack.accounts.models import Group
 from skstack.catalog import queries, validation
 from skstack.catalog.models import (
+    ApprovalFlow,
     Category,
     ConfigCenter,
     Environment,
@@ -38,6 +41,7 @@ from skstack.errors import Invalid
 from skstack.messages import N_, Message
 from skstack.substitution import normalize
 from skstack.web.forms import place_errors
+from skstack.web.local_time import WrongTime, read_local, written_local
 from skstack.web.text import translate
 
 
@@ -92,6 +96,26 @@ class Reference(SelectField):
         """Leave it to `CatalogForm.values`."""
 
 
+class LocalTime(StringField):
+    """A moment, shown and read by the clock of the reader's zone."""
+
+    data: Any
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        self.written = valuelist[0].strip() if valuelist else ""
+        self.data = None
+        if self.written:
+            try:
+                self.data = read_local(self.written, get_timezone())
+            except WrongTime as err:
+                raise ValueError(err.message) from err
+
+    def _value(self) -> str:
+        if self.data is not None:
+            return written_local(self.data, get_timezone())
+        return getattr(self, "written", "")
+
+
 class CatalogForm(FlaskForm):
     """A form whose fields are called as the attributes of the object that it is for.
 
@@ -123,9 +147,8 @@ class CatalogForm(FlaskForm):
     def offer(self) -> None:
         """Fill in what may be chosen."""
         for field, model in self.references.items():
-            empty = (
-                [] if field == "environment" and isinstance(self, WorkOrderForm) else [SelectChoice("", "–")]
-            )
+            needed = field == "environment" and isinstance(self, (WorkOrderForm, FreezeWindowForm))
+            empty = [] if needed else [SelectChoice("", "–")]
             rows = queries.environments() if model is Environment else queries.all_named(model)
             self[field].choices = [*empty, *(SelectChoice(str(row.id), row.name) for row in rows)]
             self[field].data = self[field].data or ""
@@ -186,6 +209,64 @@ class EnvironmentForm(CatalogForm):
 class CategoryForm(CatalogForm):
     name = Word(N_("Name"), description=N_("What kind of work, such as DeployGit."))
     description = Text(N_("Description"))
+    retention_days = Number(
+        N_("Days that output is kept"), description=N_("Empty: as the settings say. 0: for good.")
+    )
+    retention_megabytes = Number(
+        N_("Megabytes of output kept"),
+        description=N_("The oldest is cleared beyond that. Empty: as the settings say. 0: no limit."),
+    )
+
+
+class ApprovalFlowForm(CatalogForm):
+    """The levels stand in three selects of groups; the first that is empty is the end."""
+
+    references: ClassVar[Mapping[str, type[Any]]] = {"level_1": Group, "level_2": Group, "level_3": Group}
+    name = Word(N_("Name"))
+    description = Text(N_("Description"))
+    level_1 = Reference(N_("Level 1"), description=N_("One member of this group decides first."))
+    level_2 = Reference(N_("Level 2"), description=N_("Decides after level 1. None: one level is enough."))
+    level_3 = Reference(N_("Level 3"), description=N_("Decides after level 2."))
+    allow_self_approval = BooleanField(
+        N_("Submitters may decide their own tickets"),
+        description=N_("If they are in the group of the level."),
+    )
+    distinct_approvers = BooleanField(
+        N_("A different person for each level"),
+        description=N_("Who is in the groups of two levels can then agree to only one of them."),
+    )
+    expires_hours = Number(
+        N_("Hours to decide in"),
+        description=N_(
+            "A ticket that is not decided by then is revoked. Empty: it waits as long as it takes."
+        ),
+    )
+
+    def show(self, thing: Any) -> None:
+        for field in self:
+            if field.short_name not in (*self.references, "csrf_token", "version"):
+                self.put(field, getattr(thing, field.short_name))
+        for name, group in zip(self.references, thing.levels, strict=False):
+            self[name].data = str(group.id)
+
+    def values(self) -> dict[str, Any]:
+        """Return the attributes. Raises Invalid for a level that is left out between two others."""
+        found = super().values()
+        groups = [found.pop(name) for name in self.references]
+        levels = [group for group in groups if group is not None]
+        for name, group in zip(self.references, groups[: len(levels)], strict=False):
+            if group is None:
+                raise Invalid({name: [N_("Choose a group, or leave the levels after it empty.")]})
+        return {**found, "levels": levels}
+
+
+class FreezeWindowForm(CatalogForm):
+    references: ClassVar[Mapping[str, type[Any]]] = {"environment": Environment}
+    name = Word(N_("Name"), description=N_("Such as New year. People who are refused read it."))
+    description = Text(N_("Description"))
+    environment = Reference(N_("Environment"))
+    starts_at = LocalTime(N_("From"))
+    ends_at = LocalTime(N_("Until"))
 
 
 class ConfigCenterForm(CatalogForm):
@@ -381,6 +462,7 @@ class WorkOrderForm(CatalogForm):
         "category": Category,
         "variable_group": VariableGroup,
         "config_center": ConfigCenter,
+        "approval_flow": ApprovalFlow,
     }
     name = Word(N_("Name"), description=N_("Commands get it as {sk__name}."))
     description = Text(N_("Description"), description=N_("What the help button shows to users."))
@@ -421,6 +503,27 @@ class WorkOrderForm(CatalogForm):
         description=N_("Whether somebody may have several tickets of it running at the same time."),
     )
 
+    approval_flow = Reference(
+        N_("Approval flow"), description=N_("Who has to agree before the main task runs. None: nobody.")
+    )
+    scheduling = BooleanField(
+        N_("Planned time"),
+        description=N_(
+            "Submitters may choose when it starts; the system starts it then, once it is approved."
+        ),
+    )
+    background_choice = BooleanField(
+        N_("Background"), description=N_("Submitters may let the system run it without watching.")
+    )
+    auto_run_choice = BooleanField(
+        N_("Run by itself once approved"),
+        description=N_("Submitters may let the last approval start it, instead of starting it by hand."),
+    )
+    task_lock = BooleanField(
+        N_("Task lock"),
+        description=N_("While one ticket of it has not ended, nobody can submit another."),
+    )
+
     def offer(self) -> None:
         super().offer()
         self.submit_groups.choices = [SelectChoice(str(group.id), group.name) for group in queries.groups()]
@@ -448,7 +551,7 @@ def place_all(form: FlaskForm, error: Invalid) -> None:
     """Put errors at the fields they belong to; those of no field stand above the form."""
     renamed: dict[str, list[Message]] = {}
     for name, found in error.errors.items():
-        renamed.setdefault({"variables": "add"}.get(name, name), []).extend(found)
+        renamed.setdefault({"variables": "add", "levels": "level_1"}.get(name, name), []).extend(found)
     place_errors(form, Invalid(renamed))
 
 

@@ -168,7 +168,7 @@ def _refresh(thing: Any, version: int | None) -> None:
 
 
 # Attributes that are made from a relationship of another name.
-_ASSOCIATIONS = {"variables": "members"}
+_ASSOCIATIONS = {"variables": "members", "levels": "members"}
 
 
 def finish(thing: Any, before: State, *, actor: Actor | None) -> tuple[dict[str, Any], dict[str, Any]]:

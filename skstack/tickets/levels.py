@@ -21,11 +21,11 @@ def freeze(flow: ApprovalFlow | None, *, submitter: User) -> list[TicketLevel]:
     """Return the levels that a new ticket has to pass. Raises Conflict if one of them could never be decided."""
     if flow is None:
         return []
-    deciders = [
+    possible = [
         {user.id for user in members if flow.allow_self_approval or user.id != submitter.id}
-        for members in _members_who_approve(flow.levels)
+        for _, members in deciders(flow)
     ]
-    for level, (group, people) in enumerate(zip(flow.levels, deciders, strict=True), start=1):
+    for level, (group, people) in enumerate(zip(flow.levels, possible, strict=True), start=1):
         if not people:
             raise Conflict(
                 N_(
@@ -36,7 +36,7 @@ def freeze(flow: ApprovalFlow | None, *, submitter: User) -> list[TicketLevel]:
                     group=group.name,
                 )
             )
-    if flow.distinct_approvers and not _can_differ(deciders):
+    if flow.distinct_approvers and not _can_differ(possible):
         raise Conflict(
             N_(
                 "The approval flow %(flow)s wants another person for each level, and its groups have too few. Ask an "
@@ -63,8 +63,12 @@ def terms(flow: ApprovalFlow | None, now: dt.datetime) -> dict[str, Any]:
     }
 
 
-def _members_who_approve(groups: Sequence[Group]) -> list[list[User]]:
-    """Return the active members of each group whose roles, or being superuser, let them approve. Needs two statements."""
+def deciders(flow: ApprovalFlow) -> list[tuple[Group, list[User]]]:
+    """Return each level's group with its active members whose roles, or being superuser, let them approve.
+
+    Needs two statements.
+    """
+    groups = flow.levels
     statement = (
         sa.select(user_groups.c.group_id, User)
         .join(User, User.id == user_groups.c.user_id)
@@ -72,12 +76,12 @@ def _members_who_approve(groups: Sequence[Group]) -> list[list[User]]:
         .options(selectinload(User.roles))
     )
     members = [(group_id, user) for group_id, user in db.session.execute(statement) if user.may(Page.APPROVE)]
-    return [[user for group_id, user in members if group_id == group.id] for group in groups]
+    return [(group, [user for group_id, user in members if group_id == group.id]) for group in groups]
 
 
-def _can_differ(deciders: Sequence[set[int]]) -> bool:
+def _can_differ(possible: Sequence[set[int]]) -> bool:
     """Say whether each level can have a person of its own; there are three levels at most."""
-    if not deciders:
+    if not possible:
         return True
-    first, *rest = deciders
+    first, *rest = possible
     return any(_can_differ([people - {person} for people in rest]) for person in first)

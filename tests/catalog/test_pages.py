@@ -15,7 +15,16 @@ from werkzeug.test import TestResponse
 from skstack.accounts.models import Page
 from skstack.audit.models import AuditEvent
 from skstack.catalog import services
-from skstack.catalog.models import Category, ConfigCenter, Environment, Variable, VariableGroup, WorkOrder
+from skstack.catalog.models import (
+    ApprovalFlow,
+    Category,
+    ConfigCenter,
+    Environment,
+    FreezeWindow,
+    Variable,
+    VariableGroup,
+    WorkOrder,
+)
 from skstack.extensions import db
 from tests import factories
 from tests.catalog.conftest import (
@@ -40,6 +49,8 @@ MODELS: dict[str, type[Any]] = {
     "config-centers": ConfigCenter,
     "variables": Variable,
     "variable-groups": VariableGroup,
+    "approval-flows": ApprovalFlow,
+    "freeze-windows": FreezeWindow,
     "workorders": WorkOrder,
 }
 HTMX = {"HX-Request": "true"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skstack.catalog.views import config_centers, pages, variables, workorders
+from skstack.catalog.views import approval_flows, config_centers, pages, variables, workorders
 from skstack.catalog.views.blueprint import blueprint
 
-__all__ = ["blueprint", "config_centers", "pages", "variables", "workorders"]
+__all__ = ["approval_flows", "blueprint", "config_centers", "pages", "variables", "workorders"]

@@ -18,8 +18,10 @@ SECTIONS: tuple[tuple[str, Message], ...] = (
     ("templates", N_("Templates")),
     ("variable_groups", N_("Variable groups")),
     ("variables", N_("Variables")),
+    ("approval_flows", N_("Approval flows")),
     ("config_centers", N_("Config centers")),
     ("environments", N_("Environments")),
+    ("freeze_windows", N_("Freeze windows")),
     ("categories", N_("Categories")),
 )
 

@@ -14,7 +14,16 @@ from skstack.accounts.sessions import signed_in_user
 from skstack.catalog import forms, queries, services
 from skstack.catalog.forms import CatalogForm
 from skstack.catalog.kinds import kind_of
-from skstack.catalog.models import Category, ConfigCenter, Environment, Variable, VariableGroup, WorkOrder
+from skstack.catalog.models import (
+    ApprovalFlow,
+    Category,
+    ConfigCenter,
+    Environment,
+    FreezeWindow,
+    Variable,
+    VariableGroup,
+    WorkOrder,
+)
 from skstack.catalog.views.blueprint import blueprint
 from skstack.errors import Conflict, Invalid, NotFound
 from skstack.messages import N_, Message
@@ -35,7 +44,7 @@ class Pages:
 
     @property
     def can_be_copied(self) -> bool:
-        return self.model in (Variable, VariableGroup, WorkOrder)
+        return self.model in (ApprovalFlow, FreezeWindow, Variable, VariableGroup, WorkOrder)
 
 
 ENVIRONMENTS = Pages(
@@ -59,11 +68,36 @@ VARIABLE_GROUPS = Pages(
     "variable-groups",
     N_("Add variable group"),
 )
+APPROVAL_FLOWS = Pages(
+    ApprovalFlow,
+    forms.ApprovalFlowForm,
+    "approval_flow",
+    "approval_flows",
+    "approval-flows",
+    N_("Add approval flow"),
+)
+FREEZE_WINDOWS = Pages(
+    FreezeWindow,
+    forms.FreezeWindowForm,
+    "freeze_window",
+    "freeze_windows",
+    "freeze-windows",
+    N_("Add freeze window"),
+)
 WORKORDERS = Pages(
     WorkOrder, forms.WorkOrderForm, "workorder", "workorders", "workorders", N_("Add work order")
 )
 
-ALL = (ENVIRONMENTS, CATEGORIES, CONFIG_CENTERS, VARIABLES, VARIABLE_GROUPS, WORKORDERS)
+ALL = (
+    ENVIRONMENTS,
+    CATEGORIES,
+    CONFIG_CENTERS,
+    VARIABLES,
+    VARIABLE_GROUPS,
+    APPROVAL_FLOWS,
+    FREEZE_WINDOWS,
+    WORKORDERS,
+)
 
 
 @blueprint.get("/config")
