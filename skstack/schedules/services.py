@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -30,17 +31,8 @@ def start_due(now: dt.datetime, *, grace: dt.timedelta, looked_at: dt.datetime |
     One that is late by more than `grace` is ended as missed, unless its time came after `looked_at`, when this was last
     done: then somebody was there all along, and a clock that was set forward is no reason to forget it.
     """
-    due = (
-        sa.select(Ticket.id)
-        .where(
-            Ticket.status.in_(WAITING),
-            Ticket.kind == BACKGROUND,
-            sa.or_(Ticket.scheduled_at.is_(None), Ticket.scheduled_at <= now),
-        )
-        .order_by(Ticket.scheduled_at, Ticket.id)
-    )
     started = 0
-    for ticket_id in db.session.scalars(due).all():
+    for ticket_id in db.session.scalars(_due(now).order_by(Ticket.scheduled_at, Ticket.id)).all():
         try:
             started += start_if_due(ticket_id, now, grace=grace, looked_at=looked_at)
         except Conflict as err:
@@ -55,6 +47,9 @@ def start_if_due(
 
     Raises Conflict if somebody else did something to it in this moment.
     """
+    # A look first: the sweep and a message often come to the same ticket, and only one needs to write.
+    if db.session.scalars(_due(now).where(Ticket.id == ticket_id)).first() is None:
+        return False
     with transaction():
         ticket = db.session.get(Ticket, ticket_id, populate_existing=True)
         if ticket is None or not ticket.state.waits or ticket.kind != BACKGROUND:
@@ -73,6 +68,14 @@ def start_if_due(
             return False
         start_main(ticket, reason=N_("Its time has come.") if planned else N_("The freeze window is over."))
         return True
+
+
+def _due(now: dt.datetime) -> sa.Select[Any]:
+    return sa.select(Ticket.id).where(
+        Ticket.status.in_(WAITING),
+        Ticket.kind == BACKGROUND,
+        sa.or_(Ticket.scheduled_at.is_(None), Ticket.scheduled_at <= now),
+    )
 
 
 def _missed(ticket: Ticket) -> Message:

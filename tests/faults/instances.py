@@ -140,6 +140,12 @@ class Instance(Server):
         finally:
             connection.close()
 
+    def write_rows(self, statement: str, *values: Any) -> None:
+        """Change the database of the instance behind its back."""
+        with sqlite3.connect(self.instance / "skstack.db", timeout=10) as connection:
+            connection.execute(statement, values)
+        connection.close()
+
     def messages(self) -> int:
         """Return how many messages wait in the queue."""
         return int(self.rows("select count(*) from task", file="huey.db")[0][0])
