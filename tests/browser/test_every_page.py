@@ -54,6 +54,7 @@ work_orders:
       printf '%s\n' {Version} {Hosts} {project} a-path/that/goes/on/and/on/without/any/blank/in/it/that/would/let/a/line/break
       printf '\033[31mred\033[0m and %s\n' {Marks}
     post_task: echo over
+    scheduling: true
   - {name: to-copy, environment: DEV, template: true, main_task: echo copied}
   - {name: with-everything, environment: DEV, submit_groups: [ops], active: true, approval_flow: two-level, scheduling: true,
      background_choice: true, auto_run_choice: true, task_lock: true, main_task: echo late}
@@ -162,8 +163,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def make_a_schedule(server: Server) -> None:
-    with sqlite3.connect(server.instance / "skstack.db", timeout=10) as connection:
-        connection.execute("update workorders set scheduling = true where id = 1")
     person, path = Person(server), "/schedules/new?workorder=1"
     form = {
         "csrf_token": csrf_token(person.page(path)),

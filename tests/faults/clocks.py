@@ -16,11 +16,10 @@ SHIM = Path(__file__).parent / "clock"
 
 
 class Clocked(Instance):
-    """An instance with a clock of its own. Its work order `script` takes planned times."""
+    """An instance with a clock of its own."""
 
     def __init__(self, folder: Path, prepared: Prepared, **settings: Any) -> None:
         super().__init__(folder, prepared, **settings)
-        allow_planned_times(self)
         self._offset = folder / "clock"
         self.set_forward(dt.timedelta())
         self.environment |= {
@@ -49,10 +48,6 @@ class Clocked(Instance):
     def move(self, by: dt.timedelta) -> None:
         """Set the clock forward from what it shows, or back."""
         self.set_forward(self.ahead + by)
-
-
-def allow_planned_times(instance: Instance) -> None:
-    instance.write_rows("update workorders set scheduling = true where name = 'script'")
 
 
 def add_schedule(instance: Instance, name: str, expression: str, zone: str = "UTC") -> int:

@@ -183,7 +183,7 @@ def _catalog(target_host: Sshd, dead_ends: dict[str, int], stranger: Path) -> di
             {"name": "password", "variables": ["Password", "Box"]},
         ],
         "work_orders": [
-            order("script", main_task='bash "$BOX/main"'),
+            order("script", main_task='bash "$BOX/main"', scheduling=True),
             order(
                 "tasks",
                 pre_task='bash "$BOX/pre"',

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.clocks import add_schedule, allow_planned_times, submitted
+from tests.faults.clocks import add_schedule, submitted
 from tests.faults.instances import START, SWEEP, Instance, kill, until, visible_text
 
 SOON = 1.5
@@ -21,11 +21,10 @@ def plan(instance: Instance) -> int:
 
 @pytest.fixture
 def make(make_instance: Callable[..., Instance]) -> Callable[..., Instance]:
-    """Give what makes instances that are up, whose work order `script` takes planned times."""
+    """Give what makes instances that are up."""
 
     def make(**settings: float) -> Instance:
         made = make_instance(**settings)
-        allow_planned_times(made)
         made.start("serve").worker()
         made.write(main=START + "echo done")
         return made

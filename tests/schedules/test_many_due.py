@@ -20,7 +20,7 @@ MANY, WORKERS = 200, 16
 PROMPT = 5.0
 CATALOG = """
 environments: [{name: DEV}]
-work_orders: [{name: trivial, environment: DEV, active: true, main_task: "true"}]
+work_orders: [{name: trivial, environment: DEV, active: true, scheduling: true, main_task: "true"}]
 """
 
 
@@ -36,18 +36,17 @@ def server(make_server: Callable[..., Server], database: str, request: pytest.Fi
         settings["database_url"] = f"{address}/many_due"
     made = make_server(**settings)
     made.catalog(CATALOG)
-    rows(made, "update workorders set scheduling = true")
     return made.start()
 
 
 def rows(server: Server, statement: str) -> list[Any]:
-    """Run a statement and return what it gives."""
+    """Read from the server's database."""
     url = server.environment.get("SKSTACK_DATABASE_URL") or f"sqlite:///{server.instance}/skstack.db"
     engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     try:
         with engine.begin() as connection:
             result = connection.execute(sa.text(statement))
-            return list(result) if result.returns_rows else []
+            return list(result)
     finally:
         engine.dispose()
 
