@@ -148,6 +148,7 @@ def about(ticket: Ticket) -> dict[str, Any]:
         "window": window,
         "levels": progress_of(ticket),
         "prospects": prospects(ticket, now=now, window=window, thawed=thawed),
+        "starts_at": thawed if thawed and thawed > now and ticket.is_approved else None,
         "looks_again": seconds_to_next_look(ticket, now=now, thawed=thawed),
         "is_shown_twice": planned is not None and is_shown_twice(planned, get_timezone()),
     }

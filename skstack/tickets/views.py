@@ -105,6 +105,8 @@ def _form_page(
     """Lay out the form with what is in its way now. What the reader may not see is named and not linked."""
     in_the_way = refusal or locks.in_the_way(workorder)
     holder = in_the_way.details.get("ticket") if in_the_way else None
+    window = freezing.window_at(workorder.environment_id, utcnow())
+    starts_now = workorder.pre_task.strip() or workorder.approval_flow is None
     return render_template(
         template,
         workorder=workorder,
@@ -112,7 +114,8 @@ def _form_page(
         refusal=refusal,
         in_the_way=in_the_way,
         holder=holder if holder and queries.is_visible(holder, current_user) else None,
-        window=freezing.window_at(workorder.environment_id, utcnow()),
+        window=window,
+        breaks_glass=window is not None and starts_now and current_user.superuser,
         zone=zone_name(get_timezone(), utcnow()),
     )
 

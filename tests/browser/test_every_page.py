@@ -59,6 +59,7 @@ work_orders:
   - {name: with-everything, environment: DEV, submit_groups: [ops], active: true, approval_flow: two-level, scheduling: true,
      background_choice: true, auto_run_choice: true, task_lock: true, main_task: echo late}
   - {name: planned, environment: PROD, submit_groups: [ops], active: true, scheduling: true, main_task: echo later}
+  - {name: held, environment: DEV, submit_groups: [ops], active: true, main_task: echo never}
 """
 
 # Every route that answers with a whole page, and an address of it. A new route belongs here or below.
@@ -124,6 +125,7 @@ PAGES = {
 # The same routes in another state: the form of a locked work order within a freeze, tickets that wait.
 OTHER_STATES = {
     "a form with everything in its way": "/workorders/3/submit",
+    "a form within a freeze": "/workorders/5/submit",
     "a ticket that waits for its approvers": "/tickets/2",
     "a ticket that waits for its time": "/tickets/3",
     "tickets in the background": "/tickets?kind=background",

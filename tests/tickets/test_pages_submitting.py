@@ -295,6 +295,10 @@ def test_a_superuser_breaks_the_glass_in_the_form(
     with app.app_context():
         make_freeze(starts_at=now - HOUR, ends_at=now + HOUR)
     assert fields(visit(root).get(address).text) == {"break_glass"}
+    assert fields(visit(root).get(order("leads", pre_task="check")).text) == {"break_glass"}
+    assert fields(visit(root).get(order("leads")).text) == set(), (
+        "nothing starts, so there is no glass to break"
+    )
     assert visit(root).post(address).status_code == 409
     wrong = visit(root).post(address, break_glass="x" * 4001)
     assert wrong.status_code == 422
