@@ -93,6 +93,19 @@ def test_of_many_workers_one_takes_a_time_and_one_submits_it(context: Flask) -> 
     assert len(tickets()) == 1
 
 
+@pytest.mark.parametrize("column", ["next_at", "version"])
+def test_whoever_read_it_before_somebody_else_took_its_time_is_refused(column: str) -> None:
+    schedule = make_schedule()
+    first = next_of(schedule)
+    behind: dict[str, Any] = {"next_at": first + HOUR, "version": 2}
+    with transaction():
+        db.session.execute(
+            sa.update(Schedule).values({column: behind[column]}).execution_options(synchronize_session=False)
+        )
+        with pytest.raises(Conflict, match="changed in this moment"):
+            planning.set_next(schedule, first + 5 * HOUR)
+
+
 def test_two_that_submit_the_same_time_make_one_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = make_schedule()
     first = next_of(schedule)
