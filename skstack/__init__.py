@@ -83,6 +83,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
     from skstack import api, cli
     from skstack.accounts import sessions
     from skstack.accounts import views as accounts
+    from skstack.approvals import views as approvals
     from skstack.audit import views as audit
     from skstack.catalog import views as catalog
     from skstack.dashboard import views as dashboard
@@ -94,7 +95,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
 
     setup.init_app(app, settings)
     sessions.init_app(app)
-    for feature in (accounts, audit, catalog, dashboard, runs, schedules, tickets):
+    for feature in (accounts, approvals, audit, catalog, dashboard, runs, schedules, tickets):
         app.register_blueprint(feature.blueprint)
     api.init_app(app)
     cli.init_app(app)

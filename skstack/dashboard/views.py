@@ -21,6 +21,9 @@ def index() -> str:
         "dashboard/index.html",
         unfinished=queries.unfinished_tickets(current_user),
         recent=[ticket for ticket in recent.items if ticket.state.is_final],
+        approvals=queries.approvals_of(current_user, queries.Filters(), after=None, limit=10).items
+        if current_user.may("approve")
+        else [],
         broken_glass=reviewing.open_to(signed_in_user()),
         running=queries.running_tickets() if current_user.may("audit") else [],
         workorders=queries.submittable(current_user)[:8] if current_user.may("submit") else [],

@@ -17,6 +17,8 @@ from skstack.states import MOST_LEVELS, WAITING, TicketStatus
 from skstack.tickets.models import Decision, Ticket, TicketLevel
 from skstack.web.pagination import Paged, paged
 
+MOST_AT_ONCE = 200
+
 # Built once: building it takes as long as running it, and every submission does.
 _SUBMITTABLE = (
     sa.select(WorkOrder)
@@ -105,6 +107,13 @@ def count_of_approvals(user: User) -> int:
     """Return how many tickets wait for a decision of this user. Needs one statement."""
     counted = sa.select(sa.func.count()).select_from(_waiting_for(user).subquery())
     return db.session.scalar(counted) or 0
+
+
+def counts_of_approvals(user: User) -> dict[int, int]:
+    """Return how many tickets wait for a decision of this user, by environment. Needs one statement."""
+    waiting = _waiting_for(user).with_only_columns(Ticket.environment_id, sa.func.count())
+    rows = db.session.execute(waiting.group_by(Ticket.environment_id))
+    return {row[0]: row[1] for row in rows}
 
 
 def decided_by(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
         "pages": (Page.SUBMIT,),
     },
     {
+        "endpoint": "approvals.index",
+        "label": N_("Approvals"),
+        "icon": "check-circle",
+        "pages": (Page.APPROVE,),
+    },
+    {
         "endpoint": "tickets.waiting",
         "label": N_("Execute"),
         "icon": "play-circle",
@@ -58,12 +65,6 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
         "pages": (Page.AUDIT,),
     },
     {
-        "endpoint": "audit.break_glass",
-        "label": N_("Break-glass"),
-        "icon": "unlock",
-        "pages": (Page.AUDIT,),
-    },
-    {
         "endpoint": "catalog.index",
         "label": N_("Configuration"),
         "icon": "sliders",
@@ -71,6 +72,20 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
     },
     {"endpoint": "accounts.users", "label": N_("People"), "icon": "people", "pages": (Page.USERS,)},
 )
+
+
+# How much waits behind an entry of the menu, by its endpoint; features announce themselves with `count_at`.
+_counts: dict[str, Callable[[], int]] = {}
+
+
+def count_at(endpoint: str) -> Callable[[Callable[[], int]], Callable[[], int]]:
+    """Show what the function returns beside a menu entry, if it is not 0. It is asked once for each page."""
+
+    def register(count: Callable[[], int]) -> Callable[[], int]:
+        _counts[endpoint] = count
+        return count
+
+    return register
 
 
 class Id(IntegerConverter):
@@ -160,7 +175,7 @@ def _navigation() -> list[dict[str, Any]]:
     for entry in NAVIGATION:
         if entry["pages"] and not any(current_user.may(page) for page in entry["pages"]):
             continue
-        same_section = entry["endpoint"].partition(".")[0] == section and section not in ("tickets", "audit")
+        same_section = entry["endpoint"].partition(".")[0] == section and section != "tickets"
         # One's own pages are no part of People.
         same_section = same_section and not request.path.startswith("/me")
         entries.append(
@@ -168,6 +183,7 @@ def _navigation() -> list[dict[str, Any]]:
                 **entry,
                 "url": url_for(entry["endpoint"]),
                 "active": same_section or request.endpoint == entry["endpoint"],
+                "count": _counts[entry["endpoint"]]() if entry["endpoint"] in _counts else 0,
             }
         )
     return entries

@@ -28,8 +28,8 @@ categories: [{name: Deploy, description: brings versions out}]
 config_centers: [{name: far, host: 192.0.2.1, port: 22, username: deploy, login: agent}]
 groups: [{name: ops, description: operators}, {name: leads}, {name: directors}]
 roles: [{name: operator, pages: [submit, execute]}, {name: approver, pages: [approve]}]
-users: [{username: alice, groups: [ops], roles: [operator]}, {username: bob, groups: [leads, directors], roles: [approver]}]
-approval_flows: [{name: two-level, levels: [leads, directors], expires_hours: 48}]
+users: [{username: admin, groups: [leads]}, {username: alice, groups: [ops], roles: [operator]}, {username: bob, groups: [leads, directors], roles: [approver]}]
+approval_flows: [{name: two-level, levels: [leads, directors], expires_hours: 48, allow_self_approval: true}]
 freeze_windows:
   - {name: the-week-in-which-nobody-touches-anything, environment: DEV,
      starts_at: 2026-01-01T00:00:00Z, ends_at: 2099-12-31T00:00:00Z}
@@ -80,6 +80,9 @@ PAGES = {
     "accounts.roles": "/accounts/roles",
     "accounts.role": "/accounts/roles/1",
     "accounts.new_role": "/accounts/roles/new",
+    "approvals.index": "/approvals",
+    "approvals.decided": "/approvals/decided",
+    "approvals.ask": "/tickets/2/decide/reject",
     "audit.tickets": "/audit/tickets",
     "audit.break_glass": "/audit/break-glass",
     "catalog.approval_flows": "/config/approval-flows",

@@ -1,0 +1,160 @@
+"""What differs between a ticket and the last one of its work order that succeeded, and whether the work order was edited."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+
+from skstack.audit.models import AuditEvent
+from skstack.audit.services import Action
+from skstack.extensions import db
+from skstack.states import TicketStatus
+from skstack.tickets.models import Ticket
+from skstack.tickets.plan import Plan
+
+SAME, REMOVED, ADDED = "same", "removed", "added"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedValue:
+    """One field whose value differs; None where the other ticket had no such field. Secrets are never compared."""
+
+    label: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The last edit of a work order since a ticket was submitted."""
+
+    by: str
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A ticket beside `last`, the last success of its work order before it; None if there was none.
+
+    `lines` are all command lines, each with SAME, REMOVED or ADDED. `edit` is set if the work order was edited after
+    the submission, which changes nothing of what runs.
+    """
+
+    last: Ticket | None
+    values: Sequence[ChangedValue] = ()
+    lines: Sequence[tuple[str, str]] = ()
+    targets: tuple[str, str] | None = None
+    edit: Edit | None = None
+
+    @property
+    def changed_lines(self) -> int:
+        return sum(kind != SAME for kind, _ in self.lines)
+
+    @property
+    def is_same(self) -> bool:
+        """Say whether the same would run, with the same values, at the same place."""
+        return self.last is not None and not (self.values or self.changed_lines or self.targets)
+
+
+def comparisons(tickets: Iterable[Ticket]) -> dict[int, Comparison]:
+    """Return the comparison of each ticket, by its id. Needs three statements, however many there are."""
+    tickets = list(tickets)
+    lasts = _last_successes(tickets)
+    edits = _edits(tickets)
+    return {
+        ticket.id: _compare(ticket, lasts.get(ticket.id), edits.get(ticket.workorder_id))
+        for ticket in tickets
+    }
+
+
+def _last_successes(tickets: Sequence[Ticket]) -> dict[int, Ticket]:
+    """Return the last success of the same work order before each ticket. Needs two statements."""
+    earlier = aliased(Ticket)
+    last = (
+        sa.select(sa.func.max(earlier.id))
+        .where(
+            earlier.workorder_id == Ticket.workorder_id,
+            earlier.status == TicketStatus.SUCCEEDED,
+            earlier.id < Ticket.id,
+        )
+        .correlate(Ticket)
+        .scalar_subquery()
+    )
+    ids = {one.id for one in tickets}
+    pairs = {
+        ticket_id: last_id
+        for ticket_id, last_id in db.session.execute(sa.select(Ticket.id, last).where(Ticket.id.in_(ids)))
+        if last_id is not None
+    }
+    found = {
+        one.id: one for one in db.session.scalars(sa.select(Ticket).where(Ticket.id.in_(pairs.values())))
+    }
+    return {ticket_id: found[last_id] for ticket_id, last_id in pairs.items()}
+
+
+def _edits(tickets: Sequence[Ticket]) -> dict[int, Edit]:
+    """Return the last edit of each work order that is not in the version any more that was submitted."""
+    edited = {one.workorder_id for one in tickets if one.workorder.version != one.workorder_version}
+    if not edited:
+        return {}
+    events = db.session.scalars(
+        sa.select(AuditEvent)
+        .where(
+            AuditEvent.object_type == "workorder",
+            AuditEvent.object_id.in_(edited),
+            AuditEvent.action == Action.CHANGED,
+        )
+        .order_by(AuditEvent.id)
+    )
+    return {event.object_id: Edit(event.actor, event.at) for event in events if event.object_id is not None}
+
+
+def _compare(ticket: Ticket, last: Ticket | None, edit: Edit | None) -> Comparison:
+    edit = edit if edit is not None and ticket.workorder.version != ticket.workorder_version else None
+    if last is None:
+        return Comparison(None, edit=edit)
+    before, after = Plan.from_json(last.plan), Plan.from_json(ticket.plan)
+    targets = (before.target_name, after.target_name)
+    return Comparison(
+        last,
+        values=_values(last.values, before, ticket.values, after),
+        lines=_lines([step.shown for step in before.steps], [step.shown for step in after.steps]),
+        targets=targets if targets[0] != targets[1] else None,
+        edit=edit,
+    )
+
+
+def _values(
+    old: Mapping[str, object], before: Plan, new: Mapping[str, object], after: Plan
+) -> list[ChangedValue]:
+    fields = {field["name"]: field for field in (*before.fields, *after.fields)}
+    return [
+        ChangedValue(str(field["label"]), _text(old, name), _text(new, name))
+        for name, field in fields.items()
+        if not field["secret"] and _text(old, name) != _text(new, name)
+    ]
+
+
+def _text(values: Mapping[str, object], name: str) -> str | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _lines(before: Sequence[str], after: Sequence[str]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for kind, start, end, new_start, new_end in SequenceMatcher(
+        a=before, b=after, autojunk=False
+    ).get_opcodes():
+        if kind == "equal":
+            found += [(SAME, line) for line in after[new_start:new_end]]
+            continue
+        found += [(REMOVED, line) for line in before[start:end]]
+        found += [(ADDED, line) for line in after[new_start:new_end]]
+    return found
