@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from skstack import create_app
+from skstack.commands import said
 from skstack.config import ConfigError
 from skstack.crypto import KeysUnusable
 from skstack.extensions import queue
@@ -13,12 +14,15 @@ from skstack.schedules import tasks as schedule_tasks  # noqa: F401
 
 try:
     app = create_app()
-except (ConfigError, KeysUnusable) as err:
-    sys.exit(f"skstack: {err}")
+except (ConfigError, KeysUnusable, OSError) as err:
+    sys.exit(f"skstack: {said(err)}")
 
 __all__ = ["app", "queue"]
 
 if __name__ == "__main__":
     from skstack.server import serve
 
-    sys.exit(serve(app))
+    try:
+        sys.exit(serve(app))
+    except ConfigError as err:
+        sys.exit(f"skstack: {said(err)}")

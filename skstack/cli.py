@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
 
 import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
-from sqlalchemy.exc import SQLAlchemyError
 
 from skstack import demo as demos
 from skstack import migrating, server
 from skstack.accounts import cli as accounts
 from skstack.accounts.services import create_first_admin
 from skstack.catalog import cli as catalog
+from skstack.commands import fails_in_one_line
 from skstack.config import Settings
-from skstack.errors import SkstackError
 
 
 def init_app(app: Flask) -> None:
     """Register all commands."""
     for command in (init, serve, web, worker, demo, accounts.user, accounts.token, catalog.catalog):
         app.cli.add_command(command)
-
-
-def fails_in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what goes wrong into one line on standard error and exit status 1."""
-
-    @wraps(function)
-    def command(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except (SkstackError, SQLAlchemyError, OSError) as err:
-            click.echo(f"skstack: {str(err).splitlines()[0]}", err=True)
-            sys.exit(1)
-
-    return command
 
 
 @click.command()

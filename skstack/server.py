@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -14,14 +17,19 @@ from typing import Any
 from flask import Flask
 
 from skstack import hosting, worker
-from skstack.config import Settings
+from skstack.config import ConfigError, Settings
 from skstack.db import db
 
 log = logging.getLogger("skstack")
 
+# Seconds that a web server that is just ending gets to leave the address.
+ADDRESS_WITHIN = 5.0
+
 # Seconds that web and worker get to end after SIGTERM, and between two tries to start one that failed.
 STOP_WITHIN = 15.0
 RESTART_AFTER = 1.0
+
+_PR_SET_PDEATHSIG = 1
 
 
 def configure_logging() -> None:
@@ -36,6 +44,7 @@ def configure_logging() -> None:
 def serve(app: Flask) -> int:
     """Run web and worker until SIGTERM or SIGINT, and return the exit status. One that dies is started again."""
     configure_logging()
+    _wait_for_address(app.config["SKSTACK"])
     with app.app_context():
         db.engine.dispose()
     hosting.runner_host().start()  # Before the forks: both use the same one.
@@ -48,6 +57,7 @@ def serve(app: Flask) -> int:
 def web(app: Flask) -> int:
     """Run the web server alone until SIGTERM."""
     configure_logging()
+    _wait_for_address(app.config["SKSTACK"])
     return _web(app)
 
 
@@ -57,6 +67,30 @@ def work(app: Flask) -> int:
     return worker.run(app)
 
 
+def _wait_for_address(settings: Settings) -> None:
+    """Raise ConfigError if the address cannot be listened on.
+
+    The web server itself would share it with another one: requests would then go to either, unpredictably.
+    """
+    deadline = time.monotonic() + ADDRESS_WITHIN
+    while True:
+        try:
+            return _try_address(*settings.host_and_port)
+        except OSError as err:
+            if time.monotonic() > deadline or err.errno != errno.EADDRINUSE:
+                raise ConfigError(
+                    f"{settings.bind} cannot be listened on: {err.strerror}. SKSTACK_BIND chooses another address"
+                ) from err
+            time.sleep(0.1)
+
+
+def _try_address(host: str, port: int) -> None:
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+
+
 def _web(app: Flask) -> int:
     from granian.constants import Interfaces
     from granian.log import LogLevels
@@ -64,6 +98,7 @@ def _web(app: Flask) -> int:
 
     settings: Settings = app.config["SKSTACK"]
     host, port = settings.host_and_port
+    os.register_at_fork(after_in_child=_end_with_parent)  # Granian's own children.
     server = Server(
         "app:app",
         address=host,
@@ -76,6 +111,14 @@ def _web(app: Flask) -> int:
     )
     server.serve(target_loader=lambda *_: app, wrap_loader=False)
     return 0
+
+
+def _end_with_parent() -> None:
+    """Get a SIGTERM when the parent ends, however it does: else a killed one would leave a web and a worker behind.
+
+    The next start would then run beside them, and after an upgrade the old code would go on answering. See prctl(2).
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 class _Children:
@@ -102,6 +145,7 @@ class _Children:
             return
         status = 1
         try:
+            _end_with_parent()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             status = self._mains[name]()

@@ -37,6 +37,7 @@ TOP = {f"skstack.{name}" for name in ("api", "cli", "demo", "health", "migrating
 BASE = {
     f"skstack.{name}"
     for name in (
+        "commands",
         "config",
         "crypto",
         "db",

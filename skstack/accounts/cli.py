@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy.exc import SQLAlchemyError
 
 from skstack.accounts import queries, services, tokens
 from skstack.accounts.models import Group, Role, User
+from skstack.commands import fails_in_one_line
 from skstack.db import utcnow
-from skstack.errors import Invalid, NotFound, SkstackError
+from skstack.errors import Invalid, NotFound
 from skstack.messages import N_
 
 Named = TypeVar("Named", Group, Role)
 
 user = AppGroup("user", help="People: create, deactivate, give a password, list.")
 token = AppGroup("token", help="API tokens.")
-
-
-def _refuses_in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def command(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except (SkstackError, SQLAlchemyError, OSError) as err:
-            click.echo(f"skstack: {str(err).splitlines()[0]}", err=True)
-            sys.exit(1)
-
-    return command
 
 
 _password_stdin = click.option(
@@ -49,7 +36,7 @@ _password_stdin = click.option(
 @click.option("--role", "roles", multiple=True, help="A role they have; can be repeated.")
 @click.option("--email", default="", help="Their mail address.")
 @_password_stdin
-@_refuses_in_one_line
+@fails_in_one_line
 def create(
     name: str,
     superuser: bool,
@@ -74,7 +61,7 @@ def create(
 @user.command("set-password")
 @click.argument("name")
 @_password_stdin
-@_refuses_in_one_line
+@fails_in_one_line
 def set_password(name: str, password_stdin: bool) -> None:
     """Give the user NAME a password, and end their sessions."""
     password = _read_password(password_stdin)
@@ -84,7 +71,7 @@ def set_password(name: str, password_stdin: bool) -> None:
 
 @user.command("deactivate")
 @click.argument("name")
-@_refuses_in_one_line
+@fails_in_one_line
 def deactivate(name: str) -> None:
     """Keep the user NAME out: sessions end, tokens are revoked, history stays."""
     services.deactivate(_user(name), actor=None, now=utcnow())
@@ -93,7 +80,7 @@ def deactivate(name: str) -> None:
 
 @user.command("activate")
 @click.argument("name")
-@_refuses_in_one_line
+@fails_in_one_line
 def activate(name: str) -> None:
     """Let the user NAME in again."""
     services.activate(_user(name), actor=None)
@@ -101,7 +88,7 @@ def activate(name: str) -> None:
 
 
 @user.command("list")
-@_refuses_in_one_line
+@fails_in_one_line
 def list_users() -> None:
     """List all users, one a line: name, state, superuser, groups, roles, separated by tabs."""
     after = ""
@@ -129,7 +116,7 @@ def list_users() -> None:
     type=click.IntRange(1, tokens.LONGEST_LIFE),
     help="How long it is valid; left out: until it is revoked.",
 )
-@_refuses_in_one_line
+@fails_in_one_line
 def create_token(user_name: str, name: str, days: int | None) -> None:
     """Create an API token for USER and print it, this once."""
     click.echo(tokens.create(_user(user_name), actor=None, name=name, days=days, now=utcnow()))

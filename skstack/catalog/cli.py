@@ -10,11 +10,10 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy.exc import SQLAlchemyError
 
 from skstack.catalog import catalog_file
 from skstack.catalog.catalog_file import Change
-from skstack.errors import SkstackError
+from skstack.commands import fail, fails_in_one_line
 
 _SIGNS = {"added": "+", "changed": "~", "deleted": "-"}
 
@@ -26,33 +25,31 @@ catalog = AppGroup("catalog", help="Keep the configuration in a file.")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
 @click.option("--prune", is_flag=True, help="Delete what the sections of the file do not name; never users.")
+@fails_in_one_line
 def apply(file: str, dry_run: bool, prune: bool) -> None:
     """Make the configuration match FILE, all or nothing, and print what changed. `-` reads standard input."""
+    source = "standard input" if file == "-" else file
     try:
-        standard_input = file == "-"
-        changes = catalog_file.apply(
-            sys.stdin.buffer.read().decode() if standard_input else Path(file).read_text("utf-8"),
-            actor=None,
-            source="standard input" if standard_input else file,
-            folder=Path.cwd() if standard_input else Path(file).resolve().parent,
-            dry_run=dry_run,
-            prune=prune,
-        )
+        text = sys.stdin.buffer.read().decode() if file == "-" else Path(file).read_text("utf-8")
     except UnicodeDecodeError:
-        _fail(f"{file} is not UTF-8 text")
-    except (SkstackError, SQLAlchemyError, OSError) as err:
-        _fail(str(err).splitlines()[0])
+        fail(f"{source} is not UTF-8 text")
+    changes = catalog_file.apply(
+        text,
+        actor=None,
+        source=source,
+        folder=Path.cwd() if file == "-" else Path(file).resolve().parent,
+        dry_run=dry_run,
+        prune=prune,
+    )
     for line in described(changes, dry_run=dry_run):
         click.echo(line)
 
 
 @catalog.command("export")
+@fails_in_one_line
 def export() -> None:
     """Print the configuration as a catalog file. Secrets are left out."""
-    try:
-        click.echo(catalog_file.export(), nl=False)
-    except (SkstackError, SQLAlchemyError) as err:
-        _fail(str(err).splitlines()[0])
+    click.echo(catalog_file.export(), nl=False)
 
 
 def described(changes: Iterable[Change], *, dry_run: bool = False) -> Iterator[str]:
@@ -93,8 +90,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "nothing"
     return str(value)
-
-
-def _fail(message: str) -> Any:
-    click.echo(f"skstack: {message}", err=True)
-    sys.exit(1)

@@ -1,0 +1,95 @@
+"""Starting and stopping for real: one server per address, nothing left of one that was killed, failures in one line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.server import ROOT, Server
+
+pytestmark = pytest.mark.slow
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of ours with these settings and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SKSTACK_")}
+    given = {f"SKSTACK_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**kept, **given},
+        timeout=40,
+        check=False,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line in which a command was refused."""
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def flask(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return run("-m", "flask", "--app", "app", *arguments, **settings)
+
+
+@pytest.mark.parametrize("program", [("-m", "flask", "--app", "app", "web"), ("app.py",)])
+def test_a_second_server_does_not_share_the_address_of_the_first(
+    live_server: Server, tmp_path: Path, program: tuple[str, ...]
+) -> None:
+    bind = f"127.0.0.1:{live_server.port}"
+    line = refused(run(*program, instance=str(tmp_path / "other"), bind=bind))
+    assert line.startswith(f"skstack: {bind} cannot be listened on: Address already in use.")
+
+
+def test_a_server_waits_for_a_predecessor_that_is_just_ending(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    with socket.socket() as predecessor:
+        predecessor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        predecessor.bind(("127.0.0.1", server.port))
+        predecessor.listen()
+        server.start("web", wait=False)
+        time.sleep(2)
+    server.wait_until_up()
+
+
+@pytest.mark.parametrize("part", ["serve", "web"])
+def test_nothing_is_left_of_a_server_whose_parent_is_killed(
+    make_server: Callable[..., Server], part: str
+) -> None:
+    server = make_server().start(part)
+    processes = [process for process in server.tree(part) if process.name() != "skstack-host"]
+    assert len(processes) >= {"serve": 4, "web": 2}[part]
+    processes[0].kill()
+    server.processes.pop(part).wait(timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
+    server.start(part)
+
+
+def test_an_instance_that_cannot_be_made_is_said_in_one_line() -> None:
+    assert refused(flask("init", instance="/proc/none")).endswith("/proc/none: No such file or directory")
+
+
+@pytest.mark.parametrize("command", [("user", "list"), ("token", "create", "admin"), ("catalog", "export")])
+def test_a_command_before_init_says_what_to_run(tmp_path: Path, command: tuple[str, ...]) -> None:
+    line = refused(flask(*command, instance=str(tmp_path / "new")))
+    assert line.endswith("Run `flask --app app init` first.")
+
+
+def test_a_catalog_file_that_is_not_there_is_named(make_server: Callable[..., Server]) -> None:
+    instance = str(make_server().instance)
+    line = refused(flask("catalog", "apply", "none.yaml", instance=instance))
+    assert line == "skstack: none.yaml: No such file or directory"
