@@ -509,4 +509,4 @@ def test_the_example_of_the_manual_can_be_applied(context: Flask, tmp_path: Path
     example = manual.split("```yaml\n")[1].split("```")[0]
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "id_ed25519"], check=True)
 
-    assert len(apply(example, folder=tmp_path)) == 7
+    assert len(apply(example, folder=tmp_path)) == 9
