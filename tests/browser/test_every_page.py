@@ -28,7 +28,10 @@ categories: [{name: Deploy, description: brings versions out}]
 config_centers: [{name: far, host: 192.0.2.1, port: 22, username: deploy, login: agent}]
 groups: [{name: ops, description: operators}, {name: leads}, {name: directors}]
 roles: [{name: operator, pages: [submit, execute]}, {name: approver, pages: [approve]}]
-users: [{username: admin, groups: [leads]}, {username: alice, groups: [ops], roles: [operator]}, {username: bob, groups: [leads, directors], roles: [approver]}]
+users:
+  - {username: admin, groups: [leads]}
+  - {username: alice, groups: [ops], roles: [operator]}
+  - {username: bob, groups: [leads, directors], roles: [approver]}
 approval_flows: [{name: two-level, levels: [leads, directors], expires_hours: 48, allow_self_approval: true}]
 freeze_windows:
   - {name: the-week-in-which-nobody-touches-anything, environment: DEV,
