@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from skstack import create_app
@@ -72,13 +73,38 @@ def prepared(
     target_host: Sshd,
     dead_ends: dict[str, int],
 ) -> Prepared:
-    """An instance folder with all work orders of this folder, made by the real commands within this process."""
-    folder = tmp_path_factory.mktemp("prepared")
+    """An instance folder with all work orders of this folder."""
+    return _prepare(tmp_path_factory.mktemp("prepared"), migrated_instance, _catalog(target_host, dead_ends))
+
+
+@pytest.fixture(scope="session")
+def prepared_postgresql(
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated_instance: Path,
+    postgresql_template: tuple[str, str],
+    worker_id: str,
+    target_host: Sshd,
+    dead_ends: dict[str, int],
+) -> Prepared:
+    """The same, with its rows and its queue in a PostgreSQL database of this process."""
+    server, template = postgresql_template
+    name = f"faults_{worker_id}"
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+    folder = tmp_path_factory.mktemp("prepared_postgresql")
+    return _prepare(folder, migrated_instance, _catalog(target_host, dead_ends), f"{server}/{name}")
+
+
+def _prepare(
+    folder: Path, migrated_instance: Path, catalog: dict[str, Any], database_url: str = ""
+) -> Prepared:
+    """Fill an instance by the real commands within this process."""
     instance, file = folder / "instance", folder / "catalog.yaml"
     shutil.copytree(migrated_instance, instance)
-    stranger = target_host._new_key("stranger")
-    file.write_text(json.dumps(_catalog(target_host, dead_ends, stranger), ensure_ascii=False))
-    app = create_app(Settings(instance=instance))
+    if database_url:
+        (instance / "skstack.db").unlink()
+    file.write_text(json.dumps(catalog, ensure_ascii=False))
+    app = create_app(Settings(instance=instance, database_url=database_url))
 
     def command(*arguments: str) -> str:
         done = app.test_cli_runner().invoke(args=arguments, env={"HOST_PASSWORD": PASSWORD})
@@ -89,7 +115,7 @@ def prepared(
     token = command("token", "create", "admin").strip()
     command("catalog", "apply", str(file))
     _close(app)
-    return Prepared(instance, password, token)
+    return Prepared(instance, password, token, database_url)
 
 
 @pytest.fixture
@@ -126,9 +152,24 @@ def common(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iter
     _end(instance)
 
 
+@pytest.fixture(scope="session")
+def common_postgresql(
+    prepared_postgresql: Prepared, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Instance]:
+    """The same on PostgreSQL."""
+    folder = tmp_path_factory.mktemp("common_postgresql")
+    instance = Instance(folder, prepared_postgresql, connect_timeout=1.5).start("serve")
+    yield instance
+    _end(instance)
+
+
 @pytest.fixture
-def instance(common: Instance) -> Iterator[Instance]:
-    """Give the common instance, with an empty box and a worker that is up, whatever the test before did to it."""
+def instance(request: pytest.FixtureRequest, database: str) -> Iterator[Instance]:
+    """Give the common instance, with an empty box and a worker that is up, whatever the test before did to it.
+
+    A test with the marker `both_databases` gets one on SQLite and one on PostgreSQL.
+    """
+    common: Instance = request.getfixturevalue("common" if database == "sqlite" else "common_postgresql")
     if "serve" not in common.processes:
         common.start("serve")
     common.worker()
@@ -144,8 +185,11 @@ def _end(instance: Instance) -> None:
     until(lambda: not instance.runners(), "a runner does not end", instance)
 
 
-def _catalog(target_host: Sshd, dead_ends: dict[str, int], stranger: Path) -> dict[str, Any]:
+def _catalog(target_host: Sshd, dead_ends: dict[str, int]) -> dict[str, Any]:
     key, host_key = str(target_host.user_key_file), target_host.host_key
+    stranger = target_host.directory / "stranger"
+    if not stranger.exists():
+        target_host._new_key("stranger")
     other_key = Path(f"{stranger}.pub").read_text().rsplit(" ", 1)[0]
 
     def center(name: str, **changes: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 
 from tests.server import Answer, Server
 
@@ -42,11 +43,15 @@ WAIT = 'until [ -e "$BOX/go" ]; do sleep 0.03; done\n'
 
 @dataclass(frozen=True)
 class Prepared:
-    """An instance folder with all work orders, an administrator's password and a token."""
+    """An instance folder with all work orders, an administrator's password and a token.
+
+    `database_url` is empty if the database lies in the folder.
+    """
 
     instance: Path
     password: str
     token: str
+    database_url: str = ""
 
 
 class Instance(Server):
@@ -55,6 +60,9 @@ class Instance(Server):
     def __init__(self, folder: Path, prepared: Prepared, **settings: Any) -> None:
         self.box = folder / "box"
         environment = f"BOX={self.box}\nPATH={folder}/bin:{os.environ['PATH']}"
+        self.database_url = prepared.database_url
+        if self.database_url:
+            settings["database_url"] = self.database_url
         super().__init__(folder, **{**FAST, "run_environment": environment, **settings})
         shutil.copytree(prepared.instance, self.instance, ignore=shutil.ignore_patterns("*.bell"))
         self.box.mkdir()
@@ -85,21 +93,18 @@ class Instance(Server):
         with contextlib.ExitStack() as stopped:
             for worker in workers or (self.worker(),):
                 stopped.enter_context(suspended(worker))
-                while not (self._is_free("skstack.db") and self._is_free("huey.db")):
+                while not self._is_free():
                     worker.resume()
                     time.sleep(0.01)
                     worker.suspend()
             yield
 
-    def _is_free(self, file: str) -> bool:
-        connection = sqlite3.connect(self.instance / file, isolation_level=None, timeout=0.1)
-        try:
-            connection.execute("begin immediate")
-        except sqlite3.OperationalError:
-            return False
-        finally:
-            connection.close()
-        return True
+    def _is_free(self) -> bool:
+        """Say whether nobody is in the middle of a transaction."""
+        if self.database_url:
+            busy = "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            return not self.rows(f"{busy} and xact_start is not null")
+        return _is_unlocked(self.instance / "skstack.db") and _is_unlocked(self.instance / "huey.db")
 
     def write(self, **scripts: str) -> None:
         """Put scripts into the box: `main` is what the work order `script` runs."""
@@ -132,33 +137,55 @@ class Instance(Server):
                     found.append(process)
         return found
 
-    def rows(self, statement: str, *values: Any, file: str = "skstack.db") -> list[Any]:
-        """Read from a database file of the instance."""
-        connection = sqlite3.connect(self.instance / file, timeout=10)
-        try:
-            return connection.execute(statement, values).fetchall()
-        finally:
-            connection.close()
-
-    def write_rows(self, statement: str, *values: Any) -> None:
-        """Change the database of the instance behind its back."""
-        with sqlite3.connect(self.instance / "skstack.db", timeout=10) as connection:
-            connection.execute(statement, values)
-        connection.close()
+    def rows(self, statement: str, *values: Any) -> list[Any]:
+        """Read from the instance's database."""
+        with self.database() as connection:
+            return connection.execute(self._dialect(statement), values).fetchall()
 
     def messages(self) -> int:
         """Return how many messages wait in the queue."""
-        return int(self.rows("select count(*) from task", file="huey.db")[0][0])
+        with self.queue() as connection:
+            return int(connection.execute(self._dialect("select count(*) from task")).fetchone()[0])
+
+    def double_messages(self, times: int = 1) -> None:
+        """Put each message that waits in the queue there once more, or several times."""
+        copy = "insert into task (queue, data, priority) select distinct queue, data, priority from task"
+        with self.queue() as connection:
+            for _ in range(times):
+                connection.execute(self._dialect(copy))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the database's write lock."""
-        connection = sqlite3.connect(self.instance / "skstack.db", isolation_level=None, timeout=10)
-        connection.execute("begin immediate")
-        try:
+        """Keep everybody else from writing runs."""
+        with self.database() as connection:
+            if self.database_url:
+                connection.execute("begin")
+                connection.execute("lock table runs in exclusive mode")
+            else:
+                connection.execute("begin immediate")
             yield
-        finally:
-            connection.close()
+
+    def database(self) -> contextlib.AbstractContextManager[Any]:
+        """Open the instance's database; what is begun there is undone at the end."""
+        if self.database_url:
+            return contextlib.closing(psycopg.connect(self.database_url, autocommit=True))
+        file = self.instance / "skstack.db"
+        return contextlib.closing(sqlite3.connect(file, isolation_level=None, timeout=10))
+
+    def queue(self) -> contextlib.AbstractContextManager[Any]:
+        """Open the database of the queue."""
+        if self.database_url:
+            return self.database()
+        return contextlib.closing(
+            sqlite3.connect(self.instance / "huey.db", isolation_level=None, timeout=10)
+        )
+
+    def _dialect(self, statement: str) -> str:
+        if not self.database_url:
+            return statement
+        return re.sub(
+            r"\b(into|from) task\b", r"\1 huey_task", statement.replace("%", "%%").replace("?", "%s")
+        )
 
     def worker(self, *, but: int = 0) -> psutil.Process:
         """Return the newest worker process that is alive, other than `but`."""
@@ -261,6 +288,17 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *args: Any) -> None:
         return None
+
+
+def _is_unlocked(file: Path) -> bool:
+    connection = sqlite3.connect(file, isolation_level=None, timeout=0.1)
+    try:
+        connection.execute("begin immediate")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def csrf_token(page: str) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.faults.instances import START, SWEEP, WAIT, Instance, Person, csrf_token, suspended, until
+
+pytestmark = pytest.mark.both_databases
 
 COPIES = 20
 
@@ -32,23 +35,11 @@ def at_once(do: Callable[[], Any], times: int = COPIES) -> list[Any]:
     return results
 
 
-def double_messages(instance: Instance, times: int = 1) -> None:
-    """Put each message that waits in the queue there once more, or several times."""
-    with sqlite3.connect(instance.instance / "huey.db") as connection:
-        for _ in range(times):
-            connection.execute(
-                "insert into task (queue, data, priority) select queue, data, priority from task group by data"
-            )
-    connection.close()
-
-
 def claims(instance: Instance, ticket: dict[str, Any]) -> int:
     """Return how often a worker took the ticket's run, by the audit events."""
-    events = instance.rows(
-        "select changes from audit_events where object_type = 'run' and object_id = ?",
-        ticket["runs"][0]["id"],
-    )
-    return sum(json.loads(changes)["after"] == "running" for (changes,) in events)
+    changes = "select cast(changes as text) from audit_events where object_type = 'run' and object_id = ?"
+    events = instance.rows(changes, ticket["runs"][0]["id"])
+    return sum(json.loads(event)["after"] == "running" for (event,) in events)
 
 
 def test_twenty_identical_calls_at_once_make_one_ticket(instance: Instance) -> None:
@@ -84,7 +75,7 @@ def test_a_message_that_comes_many_times_starts_its_run_once(instance: Instance)
     number = instance.workorder("marked")
     with instance.still():
         tickets = [instance.submit(number, {"Mark": f"m{index}"}) for index in range(4)]
-        double_messages(instance, times=4)
+        instance.double_messages(times=4)
         assert instance.messages() == 20
     for ticket in tickets:
         assert instance.wait_for_end(ticket)["status"] == "succeeded"
@@ -98,7 +89,7 @@ def test_a_message_that_comes_again_while_its_run_goes_on_changes_nothing(instan
     instance.write(main=f"{START}echo begun\n{WAIT}echo over")
     with instance.still():
         ticket = instance.submit("script")
-        double_messages(instance)
+        instance.double_messages()
     number = ticket["runs"][0]["id"]
     instance.wait_for_output(number, b"begun\n")
     until(lambda: instance.messages() == 0, "messages stay", instance)
@@ -120,7 +111,7 @@ def test_a_message_that_comes_again_while_the_runner_is_slow_to_begin_does_not_e
     with suspended(instance.host()):
         with instance.still():
             ticket = instance.submit("script")
-            double_messages(instance)
+            instance.double_messages()
         until(lambda: instance.messages() == 0, "messages stay", instance)
         time.sleep(3 * SWEEP)
         assert instance.ticket(ticket["id"])["runs"][0]["state"] == "running"
@@ -136,7 +127,7 @@ def test_two_workers_share_the_work_and_start_each_run_once(instance: Instance) 
     tickets = [instance.submit(number, {"Mark": f"a{index}"}) for index in range(12)]
     with instance.still(first, second):
         tickets += [instance.submit(number, {"Mark": f"b{index}"}) for index in range(12)]
-        double_messages(instance)
+        instance.double_messages()
     for ticket in tickets:
         assert instance.wait_for_end(ticket)["status"] == "succeeded"
     until(lambda: instance.messages() == 0, "messages stay", instance)

@@ -19,6 +19,8 @@ from tests.faults.instances import (
     visible_text,
 )
 
+pytestmark = pytest.mark.both_databases
+
 STUBBORN = """
 trap '' TERM INT HUP
 echo start >> "$BOX/starts"

@@ -10,6 +10,8 @@ import pytest
 
 from tests.faults.instances import GRACE, SLACK, START, WAIT, Instance, Person, until
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.mark.parametrize("ends", ["meanwhile", "later"])
 def test_runs_go_on_through_a_restart_and_keep_output_steps_and_exit_codes(

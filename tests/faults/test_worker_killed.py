@@ -11,6 +11,8 @@ import pytest
 
 from tests.faults.instances import LEASE, SLACK, START, SWEEP, WAIT, Instance, kill, suspended, until
 
+pytestmark = pytest.mark.both_databases
+
 # The parent waits a second before it starts a worker again.
 MARGIN = 1 + LEASE + SWEEP + SLACK
 
