@@ -1,13 +1,18 @@
-"""The task lock: one ticket of a work order's name in an environment, until that one has ended."""
+"""What of one's own or of others is in the way of a ticket: the task lock, and the limit to one ticket per person.
+
+The lock allows one ticket of a work order's name in an environment, until that one has ended.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
+from skstack.accounts.models import User
 from skstack.catalog.models import WorkOrder
 from skstack.errors import Conflict
 from skstack.extensions import db
 from skstack.messages import N_
+from skstack.states import TicketStatus
 from skstack.tickets.models import TaskLock, Ticket
 
 
@@ -38,6 +43,29 @@ def in_the_way(workorder: WorkOrder) -> Conflict | None:
     """Return what a submission would be refused with now; None if there is no lock, or nobody holds it."""
     holder = holder_of(workorder.environment_id, workorder.name) if workorder.task_lock else None
     return _in_the_way(workorder.name, holder) if holder else None
+
+
+def own_in_the_way(workorder: WorkOrder, actor: User) -> Conflict | None:
+    """Return what a submission of `actor` is refused with if they may have only one of this work order, and have one."""
+    if workorder.allow_several:
+        return None
+    found = db.session.scalars(
+        sa.select(Ticket.id).where(
+            Ticket.workorder_id == workorder.id,
+            Ticket.submitter_id == actor.id,
+            Ticket.status.in_([state for state in TicketStatus if not state.is_final]),
+        )
+    ).first()
+    if found is None:
+        return None
+    return Conflict(
+        N_(
+            "You may have one ticket of %(name)s at a time, and ticket %(id)s has not ended.",
+            name=workorder.name,
+            id=found,
+        ),
+        ticket=found,
+    )
 
 
 def holder_of(environment_id: int, name: str) -> int | None:

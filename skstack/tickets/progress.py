@@ -120,6 +120,11 @@ def waits_for(ticket: Ticket, *, now: dt.datetime, frozen: Mapping[int, FreezeWi
     )
 
 
+def has_waited(ticket: Ticket) -> bool:
+    """Say whether there was a time in which nothing of it ran and something still could."""
+    return any(TicketStatus(change.after).waits for change in ticket.history)
+
+
 def seconds_to_next_look(ticket: Ticket, *, now: dt.datetime, thawed: dt.datetime | None) -> int:
     """Return after how long a page should ask again how a ticket is: soon while it runs or is about to."""
     if not ticket.state.waits:

@@ -65,6 +65,13 @@ def review(broken: BreakGlass, *, actor: User, comment: str) -> None:
         )
 
 
+def of_ticket(ticket: Ticket) -> list[BreakGlass]:
+    """Return the starts of a ticket within a freeze window, the first first. Needs one statement."""
+    statement = sa.select(BreakGlass).where(BreakGlass.ticket_id == ticket.id).order_by(BreakGlass.id)
+    people = (joinedload(BreakGlass.by), joinedload(BreakGlass.reviewed_by))
+    return list(db.session.scalars(statement.options(*people)))
+
+
 def one(number: int) -> BreakGlass:
     """Return one start within a freeze window. Raises NotFound if there is none. Needs one statement."""
     found: BreakGlass | None = db.session.scalars(_whole().where(BreakGlass.id == number)).one_or_none()

@@ -294,23 +294,6 @@ def _check_unchanged(workorder: WorkOrder, version: int, actor: User, now: dt.da
     )
     if found is None or (found.version, found.active) != (version, True):
         raise Conflict(N_("This work order was changed while you filled in the form. Load the form again."))
-    is_frozen = bool(found.frozen)
-    if workorder.allow_several:
-        return is_frozen
-    running = db.session.scalars(
-        sa.select(Ticket.id).where(
-            Ticket.workorder_id == workorder.id,
-            Ticket.submitter_id == actor.id,
-            Ticket.status.in_([state for state in TicketStatus if not state.is_final]),
-        )
-    ).first()
-    if running is not None:
-        raise Conflict(
-            N_(
-                "You may have one ticket of %(name)s at a time, and ticket %(id)s has not ended.",
-                name=workorder.name,
-                id=running,
-            ),
-            ticket=running,
-        )
-    return is_frozen
+    if refusal := locks.own_in_the_way(workorder, actor):
+        raise refusal
+    return bool(found.frozen)

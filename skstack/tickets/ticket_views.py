@@ -18,12 +18,12 @@ from skstack.errors import Conflict, Invalid
 from skstack.extensions import db
 from skstack.messages import N_, Message
 from skstack.runs import services as runs
-from skstack.tickets import forms, queries, services
+from skstack.tickets import forms, queries, reviewing, services
 from skstack.tickets.actions import actions
 from skstack.tickets.blueprint import blueprint
 from skstack.tickets.models import Ticket
 from skstack.tickets.plan import Plan
-from skstack.tickets.progress import progress_of, prospects, seconds_to_next_look, waits_for
+from skstack.tickets.progress import has_waited, progress_of, prospects, seconds_to_next_look, waits_for
 from skstack.web.errors import is_fragment
 from skstack.web.forms import go_to, tell
 from skstack.web.local_time import is_shown_twice
@@ -62,7 +62,8 @@ def detail(ticket_id: int) -> str:
 def summary(ticket_id: int) -> str:
     """Show the part of the page that changes while the ticket is not over, as a fragment.
 
-    `runs` is how many runs the page shows of a ticket that waited: with more, their log comes along.
+    `runs` is how many runs the page knows. The log follows from the pre to the main task by itself, unless the ticket
+    waited between them or before: then what was started meanwhile comes along.
     """
     ticket = queries.visible(ticket_id, current_user)
     shown = request.args.get("runs", type=int)
@@ -70,7 +71,7 @@ def summary(ticket_id: int) -> str:
         "tickets/_news.html",
         ticket=ticket,
         shows_history="history" in request.args,
-        brings_log=shown is not None and len(ticket.runs) > shown,
+        brings_log=shown is not None and len(ticket.runs) > shown and has_waited(ticket),
         **about(ticket),
     )
 
@@ -146,6 +147,7 @@ def about(ticket: Ticket) -> dict[str, Any]:
         "plan": Plan.from_json(ticket.plan),
         "actions": actions(ticket, current_user),
         "window": window,
+        "broken_glass": reviewing.of_ticket(ticket) if ticket.runs else [],
         "levels": progress_of(ticket),
         "prospects": prospects(ticket, now=now, window=window, thawed=thawed),
         "starts_at": thawed if thawed and thawed > now and ticket.is_approved else None,

@@ -103,7 +103,7 @@ def _form_page(
     template: str, workorder: WorkOrder, form: forms.SubmitForm, refusal: Conflict | None = None
 ) -> str:
     """Lay out the form with what is in its way now. What the reader may not see is named and not linked."""
-    in_the_way = refusal or locks.in_the_way(workorder)
+    in_the_way = refusal or locks.in_the_way(workorder) or locks.own_in_the_way(workorder, signed_in_user())
     holder = in_the_way.details.get("ticket") if in_the_way else None
     window = freezing.window_at(workorder.environment_id, utcnow())
     starts_now = workorder.pre_task.strip() or workorder.approval_flow is None

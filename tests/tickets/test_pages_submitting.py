@@ -222,6 +222,17 @@ def test_a_lock_is_named_before_anybody_fills_in_the_form(
     assert f'href="/tickets/{holder}"' in page.text
 
 
+def test_ones_own_ticket_is_named_too_if_one_may_have_one_only(
+    app: Flask, visit: Visit, order: Callable[..., str]
+) -> None:
+    address = order(allow_several=False)
+    visit(alice).post(address)
+    page = visit(alice).get(address)
+    assert "You may have one ticket" in said(page)
+    assert f'href="/tickets/{only_ticket(app).id}"' in page.text
+    assert "in the way" not in said(visit(root).get(address))
+
+
 def test_a_ticket_in_the_way_that_one_may_not_see_is_named_and_not_linked(
     app: Flask, visit: Visit, order: Callable[..., str]
 ) -> None:

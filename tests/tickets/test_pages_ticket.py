@@ -406,6 +406,10 @@ def test_in_a_freeze_only_a_superuser_runs_it_with_a_reason(app: Flask, visit: V
     assert state(app, ready)[0] == "running"
     with app.app_context():
         assert db.session.scalars(sa.select(BreakGlass.reason)).all() == ["the site is down"]
+    page = said(visit(alice).get(f"/tickets/{ready}"))
+    assert re.search(
+        r"Started by root within the freeze “freeze\d+” the site is down Nobody has reviewed it yet\.", page
+    )
 
 
 # ── The summary keeps itself fresh ───────────────────────────────────────────────────────────────────────────────────
@@ -449,4 +453,18 @@ def test_news_bring_history_levels_and_the_log_of_what_was_started(
     assert 'hx-target="#ticket-output"' in news
     assert 'id="log"' in news
     assert levels(news) == ["approved"]
-    assert "runs=" not in news[: news.index("</section>")]
+    following = re.search(r'hx-get="(/tickets/\d+/summary[^"]*)"', news)
+    assert following
+    news = visit(alice).get(following[1].replace("&amp;", "&"), htmx=True).text
+    assert 'id="log"' not in news, "it is in the page already"
+
+
+def test_a_log_that_goes_on_from_the_pre_task_by_itself_is_left_alone(
+    app: Flask, visit: Visit, ticket: Callable[..., int]
+) -> None:
+    number = ticket(pre_task="check")
+    with app.app_context():
+        end(begin(run_of(db.session.get_one(Ticket, number), "pre")))
+    news = visit(alice).get(f"/tickets/{number}/summary?runs=1", htmx=True).text
+    assert "running" in news
+    assert 'id="log"' not in news
