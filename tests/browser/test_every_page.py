@@ -245,6 +245,22 @@ def test_axe_finds_nothing_and_nothing_is_too_wide(
     assert found == []
 
 
+@pytest.mark.parametrize("width", [1600, 1440, 1280, 1240, 1024])
+def test_an_administrators_menu_widens_no_window(
+    width: int, open_page: Callable[..., Page], server: Server, root: Any
+) -> None:
+    page = open_page(base_url=server.url, storage_state=root, viewport={"width": width, "height": 800})
+    # On the page of a ticket the bar has its environment, too.
+    visit(page, "/tickets/3")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shown = page.locator(".topbar-environment, .user-button").evaluate_all(
+        "elements => elements.map(element => element.getBoundingClientRect().right)"
+    )
+    assert len(shown) == 2
+    assert max(shown) <= width
+    assert shown[0] < page.locator(".user-button").evaluate("e => e.getBoundingClientRect().left")
+
+
 def test_a_chinese_browser_gets_chinese_pages(
     open_page: Callable[..., Page], server: Server, root: Any
 ) -> None:

@@ -180,6 +180,17 @@ def test_history_tells_of_the_job_too(app: Flask, visit: Visit, ticket: Callable
     ]
 
 
+def test_history_tells_of_a_job_that_changes_alone(
+    app: Flask, visit: Visit, ticket: Callable[..., int]
+) -> None:
+    number = ticket(pre_task="check", background_choice=True, submission={"background": True})
+    with app.app_context():
+        end(begin(run_of(db.session.get_one(Ticket, number), "pre")))
+    page = visit(alice).get(f"/tickets/{number}").text
+    history = page[page.index('id="ticket-history"') :]
+    assert re.findall(r'data-status="(\w+)"', history) == ["running", "CREATED", "WAITING"]
+
+
 # ── Who sees which button ────────────────────────────────────────────────────────────────────────────────────────────
 
 
