@@ -142,6 +142,11 @@ class Instance(Server):
         with self.database() as connection:
             return connection.execute(self._dialect(statement), values).fetchall()
 
+    def write_rows(self, statement: str, *values: Any) -> None:
+        """Write to the instance's database, as if somebody else had."""
+        with self.database() as connection:
+            connection.execute(self._dialect(statement), values)
+
     def messages(self) -> int:
         """Return how many messages wait in the queue."""
         with self.queue() as connection:
