@@ -48,7 +48,8 @@ JOBS = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("waiting"), timezone=ZONE).prepare()
     server.catalog(CATALOG)
-    server.command("user", "set-password", "alice", "--password-stdin", input=PASSWORD)
+    for name in ("alice", "bob"):
+        server.command("user", "set-password", name, "--password-stdin", input=PASSWORD)
     server.start()
     yield server
     server.stop()
@@ -222,6 +223,24 @@ def test_a_ticket_runs_by_itself_with_its_last_approval_before_the_eyes_of_its_s
     expect(page.locator(".step-task").last).to_have_text("Main task")
     expect(page.locator("#ticket-summary [data-status=succeeded]")).to_be_visible()
     expect(page.locator("#ticket-history")).to_contain_text("Approved, and to be run by itself.")
+
+
+def test_what_an_approver_cannot_decide_any_more_goes_away_by_itself(
+    open_page: Callable[..., Page], browser: Browser, server: Server, alice: Any, bob: dict[str, str]
+) -> None:
+    number = plan(open_page(base_url=server.url, storage_state=alice), server, "approved", hours=2)
+    server.wait_for(number, lambda ticket: ticket["status"] == "submitted")
+    page = open_page(base_url=server.url, storage_state=state_of(browser, server, "bob", PASSWORD))
+    page.goto(f"/tickets/{number}")
+    expect(page.locator(f"#approve-{number}-open")).to_be_visible()
+    assert axe.violations(page) == []
+    for _ in range(2):
+        assert server.call("POST", f"/api/v1/tickets/{number}/approve", {}, headers=bob).status == 200
+    page.evaluate("document.body.dispatchEvent(new Event('run-ended'))")
+    expect(page.locator("[data-level-state=approved]")).to_have_count(2)
+    expect(page.locator(f"#approve-{number}-open")).to_have_count(0)
+    expect(page.locator("#ticket-decide")).to_be_empty()
+    expect(page.locator(".ticket-prospects")).to_contain_text("Starts at ")
 
 
 def test_an_action_that_comes_too_late_shows_the_ticket_as_it_is(page: Page, server: Server) -> None:

@@ -22,6 +22,7 @@ from tests.fake_runner import begin, end, run_of
 from tests.orders import make_flow, make_freeze, make_ticket, make_workorder
 from tests.tickets.conftest import Visitor, said
 
+pytestmark = pytest.mark.both_databases
 Visit = Callable[..., Visitor]
 HOUR = dt.timedelta(hours=1)
 
