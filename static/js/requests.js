@@ -36,15 +36,32 @@
     else toast(text, connection);
   };
 
+  // What somebody typed and did not send must outlive the end of their session: then they sign in beside this page.
+  let typed = false;
+  const noteTyping = (event) => {
+    if (event.target.form?.method === "post") typed = true;
+  };
+  document.addEventListener("input", noteTyping);
+  document.addEventListener("change", noteTyping);
+
   const promptSignIn = () => {
     const here = location.pathname + location.search + location.hash;
     const link = sessionEnded.querySelector("[data-sign-in]");
     const address = new URL(link.href);
-    address.searchParams.set("next", here);
+    if (typed) address.searchParams.delete("next");
+    else address.searchParams.set("next", here);
     link.href = address.href;
+    link.target = typed ? "_blank" : "";
+    sessionEnded.querySelector("[data-to-come-back]").hidden = typed;
+    sessionEnded.querySelector("[data-to-stay]").hidden = !typed;
     if (!sessionEnded.open) sessionEnded.showModal();
     link.focus();
   };
+
+  // Back from the other tab.
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && sessionEnded.querySelector("[data-sign-in]").target) sessionEnded.close();
+  });
 
   document.addEventListener("htmx:config:request", (event) => {
     const { ctx } = event.detail;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,14 @@ def page(open_page: Callable[..., Page], server: Server, alice: Any) -> Page:
 
 def open_form(page: Page, server: Server, name: str, query: str = "") -> None:
     page.goto(f"/workorders/{server.workorder(name)}/submit{query}")
+
+
+def let_newest_session_run_out(server: Server) -> None:
+    """Make it as if nobody had used the newest session for long."""
+    with sqlite3.connect(server.instance / "skstack.db", timeout=10) as connection:
+        newest = "id = (select max(id) from user_sessions)"
+        connection.execute(f"update user_sessions set seen_at = '2020-01-01 00:00:00.000000' where {newest}")
+    connection.close()
 
 
 def fill_in_widgets(page: Page) -> None:
@@ -364,20 +373,44 @@ def test_a_failed_pre_task_ends_it_clearly(page: Page, server: Server) -> None:
     expect(page.locator("main")).not_to_contain_text("never")
 
 
-def test_the_session_ends_in_the_middle_and_one_comes_back_to_the_same_page(
+def test_what_was_typed_when_the_session_ended_is_sent_after_signing_in_beside_it(
     page: Page, server: Server, flaky: Path
 ) -> None:
     flaky.write_text("kept\n")
+    page.context.clear_cookies()  # A session that only this test uses.
+    sign_in(page, server, "alice", PASSWORD)
     open_form(page, server, "flaky")
     choose(page, "v-Flaky", "kept")
+    page.locator("textarea[name=note]").fill("typed for long")
+    let_newest_session_run_out(server)
+    page.get_by_role("button", name="Submit flaky").click()
+    prompt = page.locator("#session-ended")
+    expect(prompt).to_contain_text("what you typed is still there")
+    assert axe.violations(page) == []
+    with page.expect_popup() as beside:
+        prompt.get_by_role("link", name="Sign in").click()
+    sign_in(beside.value, server, "alice", PASSWORD)
+    beside.value.close()
+    page.bring_to_front()
+    page.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )  # Headless tabs are always visible.
+    expect(prompt).to_be_hidden()
+    assert chosen(page, "v-Flaky") == "kept"
+    page.get_by_role("button", name="Submit flaky").click()
+    expect(page.locator(".log-end")).to_contain_text("Succeeded")
+    assert server.ticket(int(page.url.rsplit("/", 1)[1]))["note"] == "typed for long"
+
+
+def test_who_typed_nothing_comes_back_to_the_same_page(page: Page, server: Server, flaky: Path) -> None:
+    flaky.write_text("kept\n")
+    open_form(page, server, "flaky")
+    wait_until(lambda: offered(page, "v-Flaky") == ["kept"])
     address = page.url
     page.context.clear_cookies()
     page.get_by_role("button", name="Submit flaky").click()
-    prompt = page.locator("#session-ended")
-    expect(prompt).to_be_visible()
-    assert chosen(page, "v-Flaky") == "kept"
-    assert axe.violations(page) == []
-    prompt.get_by_role("link", name="Sign in").click()
+    expect(page.locator("#session-ended")).to_contain_text("You will come back to this page.")
+    page.locator("#session-ended").get_by_role("link", name="Sign in").click()
     sign_in(page, server, "alice", PASSWORD)
     expect(page).to_have_url(address)
 
