@@ -139,8 +139,10 @@ def offered_host_key(target: SshTarget, *, timeout: float) -> HostKey:
         transport.close()
 
 
-def aside(watch: Watch, work: Callable[[], T]) -> T | None:
+def aside(watch: Watch, work: Callable[[], T], *, within: float = float("inf")) -> T | None:
     """Do something that may block in a thread of its own; None if the run ended meanwhile.
+
+    Raises TimeoutError after `within` seconds, however many steps with limits of their own it is made of.
 
     Resolving a name or connecting takes no notice of a signal, so the main thread does not wait in it.
     """
@@ -158,12 +160,15 @@ def aside(watch: Watch, work: Callable[[], T]) -> T | None:
 
     threading.Thread(target=run, daemon=True).start()
     watch.add(done)
-    while not results and not errors and watch.ending is None:
-        watch.wait()
+    until = time.monotonic() + within
+    while not results and not errors and watch.ending is None and time.monotonic() < until:
+        watch.wait(until)
     watch.remove(done)
     os.close(done)
     if errors:
         raise errors[0]
+    if not results and watch.ending is None:
+        raise TimeoutError
     return results[0] if results else None
 
 
@@ -273,6 +278,11 @@ def _trust_only(client: paramiko.SSHClient, target: SshTarget) -> None:
 def _host_key(key: paramiko.PKey) -> HostKey:
     digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).rstrip(b"=").decode()
     return HostKey(key=f"{key.get_name()} {key.get_base64()}", fingerprint=f"SHA256:{digest}")
+
+
+def not_in_time(target: SshTarget) -> RefusedError:
+    """Return the refusal of a host that was too slow in all."""
+    return RefusedError(_why(TimeoutError(), target))
 
 
 def _why(err: Exception, target: SshTarget) -> Any:

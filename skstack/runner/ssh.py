@@ -23,6 +23,9 @@ QUIET = 0.5
 ENDING_WAIT = 5.0
 """Seconds beyond the grace that ending a remote step may take: the network is in between."""
 
+CONNECT_SLACK = 0.25
+"""Seconds in which the part of connecting that took too long may still say so itself, and more exactly."""
+
 _PIECE = 1 << 20
 
 
@@ -45,9 +48,16 @@ class SshTransport:
 
     def open(self) -> None:
         """Connect and log in, else RefusedError."""
-        opened = connection.aside(
-            self._watch, lambda: connection.connect(self._target, timeout=self._request.connect_timeout)
-        )
+        within = self._request.connect_timeout
+        try:
+            # A host may use up the time again at each step: reaching it, its greeting, the login.
+            opened = connection.aside(
+                self._watch,
+                lambda: connection.connect(self._target, timeout=within),
+                within=within + CONNECT_SLACK,
+            )
+        except TimeoutError as err:
+            raise connection.not_in_time(self._target) from err
         if opened is None:
             raise RefusedError(N_("The run was ended before the connection was made."))
         self._connection = opened

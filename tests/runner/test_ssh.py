@@ -195,6 +195,17 @@ def test_a_host_that_says_nothing_fails_within_the_connect_timeout(runs: Runs, s
     assert done.seconds < 3
 
 
+@pytest.mark.faults
+def test_a_host_that_is_slow_at_every_step_has_the_connect_timeout_for_all_of_them(
+    runs: Runs, sshd: Sshd
+) -> None:
+    with _wire(sshd.port, delay=0.3) as (port, _):
+        done = runs("echo ran", target=sshd.target(port=port), connect_timeout=2.0)
+    _nothing_ran(done)
+    assert "did not answer in time" in done.why
+    assert done.result.duration < 2.5
+
+
 def test_a_run_can_be_stopped_while_it_connects(runs: Runs, sshd: Sshd) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -355,8 +366,11 @@ def _nothing_ran(done: Finished) -> None:
 
 
 @contextmanager
-def _wire(port: int) -> Iterator[tuple[int, threading.Event]]:
-    """Give a port that leads to another, until it is cut: then both ends hear nothing any more."""
+def _wire(port: int, *, delay: float = 0.0) -> Iterator[tuple[int, threading.Event]]:
+    """Give a port that leads to another, until it is cut: then both ends hear nothing any more.
+
+    Each piece takes `delay` seconds.
+    """
     cut, over = threading.Event(), threading.Event()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -370,6 +384,7 @@ def _wire(port: int) -> Iterator[tuple[int, threading.Event]]:
                         if cut.is_set():
                             time.sleep(0.05)
                         elif piece := end.recv(65536):
+                            time.sleep(delay)
                             (far if end is near else near).sendall(piece)
                         else:
                             return
