@@ -9,7 +9,6 @@ import pytest
 
 from tests.faults.instances import (
     GRACE,
-    SLACK,
     START,
     WAIT,
     Instance,
@@ -63,9 +62,7 @@ def test_a_command_that_ignores_signals_and_starts_daemons_is_stopped_with_all_i
     instance.wait_for_output(number, b"begun\n")
     assert len(instance.commands()) >= 6
     stop(instance, ticket["id"])
-    asked = time.monotonic()
-    run = instance.wait_for_end(ticket)
-    assert time.monotonic() - asked < GRACE + 2 + SLACK
+    run = instance.wait_for_end(ticket, within=GRACE + 2)
     assert instance.commands() == []
     assert (run["status"], run["state"], run["exit_code"]) == ("failed", "stopped", None)
     assert run["reason"] == "Stopped by admin."
@@ -80,16 +77,15 @@ def test_a_stop_asked_while_no_worker_is_up_is_carried_out_all_the_same(instance
     instance.wait_for_output(number, b"begun\n")
     with instance.without_worker():
         by_api(instance, ticket["id"])
-        until(lambda: not instance.commands(), "the commands go on", instance, within=GRACE + 2 + SLACK)
+        until(lambda: not instance.commands(), "the commands go on", instance, within=GRACE + 2)
     run = instance.wait_for_end(ticket)
     assert (run["state"], run["reason"]) == ("stopped", "Stopped by admin.")
 
 
 def test_a_child_that_holds_the_pipe_does_not_hold_up_the_end_of_its_run(instance: Instance) -> None:
     instance.write(main=START + "setsid sleep 1000 &\necho done")
-    began = time.monotonic()
     run = instance.wait_for_end(instance.submit("script"))
-    assert time.monotonic() - began < 2 + SLACK
+    assert run["duration"] < 2
     assert (run["status"], run["exit_code"]) == ("succeeded", 0)
     assert instance.output(run["id"]) == b"done\n"
     assert instance.commands() == []
@@ -101,7 +97,7 @@ def test_a_run_beyond_the_time_limit_of_its_work_order_is_ended_and_says_so(inst
     run = instance.wait_for_end(ticket)
     assert (run["status"], run["state"]) == ("failed", "failed")
     assert run["reason"] == "The time limit of 1 s has passed."
-    assert 1 <= run["duration"] < 1 + GRACE + 2 + SLACK
+    assert 1 <= run["duration"] < 1 + GRACE + 2
     assert instance.output(run["id"]) == b"begun\n"
     assert instance.commands() == []
     assert run["reason"] in visible_text(Person(instance).page(f"/tickets/{ticket['id']}"))
