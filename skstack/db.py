@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,6 +32,9 @@ from skstack.messages import N_
 _writing: ContextVar[bool] = ContextVar("skstack_writing", default=False)
 _waiting: ContextVar[list[Callable[[], None]] | None] = ContextVar("skstack_after_commit", default=None)
 _writer = threading.RLock()
+
+# Seconds between two tries to get SQLite's write lock from another process.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0003, 0.005
 
 
 @contextmanager
@@ -197,7 +202,33 @@ def _on_connect(connection: Any, record: Any) -> None:
 
 
 def _on_begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writing.get() else "BEGIN")
+    if _writing.get():
+        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        _begin_writing(driver, current_app.config["SKSTACK"].database_timeout)
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: sqlite3.Connection, timeout: float) -> None:
+    """Take SQLite's write lock, waiting `timeout` s at most. Raises sqlite3.OperationalError after that.
+
+    SQLite itself would sleep longer and longer, up to 100 ms, while the other process is done in two or three. So it is
+    asked often: that is where half of the time of many small jobs went.
+    """
+    connection.execute("PRAGMA busy_timeout=0")
+    deadline, pause = time.monotonic() + timeout, _SHORTEST_PAUSE
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as err:
+                if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
 
 
 @contextmanager
