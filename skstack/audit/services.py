@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from skstack.audit.models import AuditEvent
-from skstack.extensions import db
+from skstack.db import insert
 
 MASK = "********"
 
@@ -60,20 +60,21 @@ def record(
     object_id: int | None = None,
     object_name: str = "",
     **changes: Any,
-) -> AuditEvent:
+) -> None:
     """Add one event to the transaction under way. `actor` None is skstack itself.
 
     `changes` is JSON: for a change `before` and `after`; secrets are masked by the caller with `MASK`.
     """
-    event = AuditEvent(
-        actor_id=actor.id if actor else None,
-        actor=actor.username if actor else "",
-        address=client_address.get(),
-        action=str(action),
-        object_type=object_type,
-        object_id=object_id,
-        object_name=object_name[:256],
-        changes=changes,
+    insert(
+        AuditEvent,
+        {
+            "actor_id": actor.id if actor else None,
+            "actor": actor.username if actor else "",
+            "address": client_address.get(),
+            "action": str(action),
+            "object_type": object_type,
+            "object_id": object_id,
+            "object_name": object_name[:256],
+            "changes": changes,
+        },
     )
-    db.session.add(event)
-    return event

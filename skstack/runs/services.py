@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from skstack.accounts.models import User
 from skstack.audit.services import Action, record
-from skstack.db import after_commit, transaction, utcnow
+from skstack.db import after_commit, insert, transaction, utcnow
 from skstack.errors import Conflict, NotAllowed
 from skstack.extensions import db, queue
 from skstack.messages import N_, Message
@@ -147,21 +147,24 @@ def _ending(run: Run, result: Result | None) -> tuple[RunState, Message | None]:
 
 def _add_steps(run: Run, result: Result | None) -> None:
     planned = Plan.from_json(run.ticket.plan).steps_of(*TASKS[run.task])
-    for step in result.steps if result else ():
-        db.session.add(
-            Step(
-                run_id=run.id,
-                position=step.position,
-                task=step.task,
-                line=planned[step.position - 1].line,
-                exit_code=step.exit_code,
-                started_at=_time(step.started_at),
-                finished_at=_time(step.finished_at),
-                duration=step.duration,
-                offset=step.offset,
-                end=step.end,
-            )
-        )
+    insert(
+        Step,
+        *(
+            {
+                "run_id": run.id,
+                "position": step.position,
+                "task": step.task,
+                "line": planned[step.position - 1].line,
+                "exit_code": step.exit_code,
+                "started_at": _time(step.started_at),
+                "finished_at": _time(step.finished_at),
+                "duration": step.duration,
+                "offset": step.offset,
+                "end": step.end,
+            }
+            for step in (result.steps if result else ())
+        ),
+    )
 
 
 def _go_on(run: Run, state: RunState, reason: Message | None) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from skstack.accounts.models import User
 from skstack.audit.services import Action, record
-from skstack.db import compare_and_set, utcnow
+from skstack.db import compare_and_set, insert, utcnow
 from skstack.errors import Conflict
 from skstack.extensions import db
 from skstack.messages import N_, Message
@@ -24,15 +24,9 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User, reason: Message 
     ticket.job_status = JobStatus.CREATED if ticket.kind == BACKGROUND else None
     db.session.add(ticket)
     db.session.flush()
-    db.session.add(
-        TicketChange(
-            ticket_id=ticket.id,
-            before=None,
-            after=status,
-            job_after=ticket.job_status,
-            actor_id=actor.id,
-            reason=reason.to_json() if reason else None,
-        )
+    insert(
+        TicketChange,
+        {"ticket_id": ticket.id, "after": status, "job_after": ticket.job_status, "actor_id": actor.id},
     )
     record(
         Action.SUBMITTED,
@@ -112,15 +106,16 @@ def _note(
     reason: Message | None,
 ) -> None:
     job = {"job_before": job_before, "job_after": ticket.job_state} if ticket.job_state != job_before else {}
-    db.session.add(
-        TicketChange(
-            ticket_id=ticket.id,
-            before=before,
-            after=ticket.state,
-            actor_id=actor.id if actor else None,
-            reason=reason.to_json() if reason else None,
+    insert(
+        TicketChange,
+        {
+            "ticket_id": ticket.id,
+            "before": before,
+            "after": ticket.state,
+            "actor_id": actor.id if actor else None,
+            "reason": reason.to_json() if reason else None,
             **job,
-        )
+        },
     )
     record(
         Action.STATUS_CHANGED,
