@@ -32,6 +32,7 @@ from skstack.messages import N_
 
 _writing: ContextVar[bool] = ContextVar("skstack_writing", default=False)
 _waiting: ContextVar[list[Callable[[], None]] | None] = ContextVar("skstack_after_commit", default=None)
+_connection: ContextVar[Connection | None] = ContextVar("skstack_connection", default=None)
 _writer = threading.RLock()
 
 # Seconds between two tries to get SQLite's write lock from another process.
@@ -52,14 +53,17 @@ def transaction() -> Iterator[None]:
     writing, waiting = _writing.set(True), _waiting.set(callbacks)
     # Threads of one process take turns here, which wakes the next at once; SQLite would have them poll.
     with _turn():
+        connected = None
         try:
-            session.connection()
+            connected = _connection.set(session.connection())
             yield
             session.commit()
         except BaseException:
             session.rollback()
             raise
         finally:
+            if connected is not None:
+                _connection.reset(connected)
             _writing.reset(writing)
             _waiting.reset(waiting)
     for callback in callbacks:
@@ -75,6 +79,12 @@ def after_commit(callback: Callable[[], None]) -> None:
         waiting.append(callback)
 
 
+def execute(statement: sa.Executable, parameters: Any) -> sa.CursorResult[Any]:
+    """Carry out a statement of tables, not of objects, within the transaction under way: nothing is flushed before."""
+    connection = _connection.get() or db.session.connection()
+    return connection.execute(statement, parameters)
+
+
 def compare_and_set(
     column: InstrumentedAttribute[Any], row_id: int, *, expected: Any, to: Any, **values: Any
 ) -> bool:
@@ -86,7 +96,7 @@ def compare_and_set(
     allowed = list(expected) if isinstance(expected, (tuple, list, set, frozenset)) else [expected]
     parameters = {"row_id": row_id, "expected": allowed, column.key: to, **values}
     statement = _compare_and_set(model, column.key, tuple(sorted({column.key, *values})))
-    done = bool(db.session.connection().execute(statement, parameters).rowcount)
+    done = bool(execute(statement, parameters).rowcount)
     loaded = db.session.identity_map.get(identity_key(model, row_id))
     if loaded is not None and done:
         follow(loaded, {column.key: to, **values})
@@ -116,9 +126,7 @@ def insert(model: type[Model], *rows: Mapping[str, Any]) -> None:
     """
     if rows:
         names = _column_names(model)
-        db.session.connection().execute(
-            _insert(model), [{names[name]: value for name, value in row.items()} for row in rows]
-        )
+        execute(_insert(model), [{names[name]: value for name, value in row.items()} for row in rows])
 
 
 @cache
@@ -288,6 +296,7 @@ __all__ = [
     "compare_and_set",
     "db",
     "engine_options",
+    "execute",
     "insert",
     "listen",
     "transaction",

@@ -11,7 +11,7 @@ from sqlalchemy.orm import joinedload
 
 from skstack.accounts.models import User
 from skstack.audit.services import Action, record
-from skstack.db import follow, utcnow
+from skstack.db import execute, follow, utcnow
 from skstack.extensions import db
 from skstack.messages import Message
 from skstack.runs.models import Run
@@ -104,7 +104,7 @@ def _set(run_id: int, *, before: RunState, fence: int | None, to: RunState, **va
     if fence is not None:
         parameters["known_fence"] = fence
     statement = _update(fence is not None, tuple(sorted(values)))
-    return bool(db.session.connection().execute(statement, parameters).rowcount)
+    return bool(execute(statement, parameters).rowcount)
 
 
 @cache
