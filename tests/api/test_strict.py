@@ -107,6 +107,19 @@ def test_any_bytes_are_answered(place: tuple[Caller, int, int], body: bytes) -> 
 
 
 @_few
+@given(body=_JSON, action=st.sampled_from(["approve", "reject", "execute", "revoke", "stop"]))
+def test_any_json_is_answered_by_what_is_done_to_a_ticket(
+    place: tuple[Caller, int, int], body: Any, action: str
+) -> None:
+    caller, _, _ = place
+    ticket = caller.get("/tickets").json["items"][0]["id"]
+    response = caller.post(
+        f"/tickets/{ticket}/{action}", data=json.dumps(body), content_type="application/json"
+    )
+    assert response.status_code in (200, 400, 403, 409, 422)
+
+
+@_few
 @given(
     query=_QUERIES, path=st.sampled_from(["tickets", "workorders", "runs/{run}/log", "workorders/{order}"])
 )
