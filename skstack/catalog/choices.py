@@ -107,7 +107,10 @@ def depends_on(variable: Variable, *, workorder: WorkOrder | None = None) -> lis
 def failure(captured: Captured) -> Message | None:
     """Return why a captured script gives nothing to read, or None if it does."""
     limit = current_app.config["SKSTACK"].script_timeout
+    too_much = N_("The script prints more than is read (script_output_limit). Make it print less.")
     if captured.outcome == Outcome.TIMED_OUT:
+        if captured.truncated:  # More time would not help one that never stops printing.
+            return too_much
         return N_("The script took longer than %(seconds)s s and was stopped.", seconds=f"{limit:g}")
     if captured.outcome != Outcome.FINISHED:
         reason = captured.reason or N_("The script could not be run.")
@@ -119,9 +122,7 @@ def failure(captured: Captured) -> Message | None:
                 "The script failed with exit code %(code)s: %(said)s", code=captured.exit_code, said=said
             )
         return N_("The script failed with exit code %(code)s and said nothing.", code=captured.exit_code)
-    if captured.truncated:
-        return N_("The script prints more than is read (script_output_limit). Make it print less.")
-    return None
+    return too_much if captured.truncated else None
 
 
 def last_lines(output: bytes, *, lines: int = 3, characters: int = 500) -> str:

@@ -155,6 +155,9 @@ class TestHanging:
         assert "longer than 0.5 s" in refusal(scripted("V", f"echo a; sleep 3; touch {marker}"))
         assert not marker.exists()
 
+    def test_a_script_that_never_stops_printing_is_told_that_and_not_the_time(self) -> None:
+        assert "prints more than is read" in refusal(scripted("V", "yes"))
+
 
 def config_center(sshd: Sshd, **values: object) -> ConfigCenter:
     base = {
