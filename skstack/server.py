@@ -44,21 +44,20 @@ def configure_logging() -> None:
 def serve(app: Flask) -> int:
     """Run web and worker until SIGTERM or SIGINT, and return the exit status. One that dies is started again."""
     configure_logging()
-    _wait_for_address(app.config["SKSTACK"])
+    address = _wait_for_address(app.config["SKSTACK"])
     with app.app_context():
         db.engine.dispose()
     hosting.runner_host().start()  # Before the forks: both use the same one.
     gc.collect()
     gc.freeze()
-    children = _Children({"worker": lambda: worker.run(app), "web": lambda: _web(app)})
+    children = _Children({"worker": lambda: worker.run(app), "web": lambda: _web(app, address)})
     return children.run()
 
 
 def web(app: Flask) -> int:
     """Run the web server alone until SIGTERM."""
     configure_logging()
-    _wait_for_address(app.config["SKSTACK"])
-    return _web(app)
+    return _web(app, _wait_for_address(app.config["SKSTACK"]))
 
 
 def work(app: Flask) -> int:
@@ -67,8 +66,8 @@ def work(app: Flask) -> int:
     return worker.run(app)
 
 
-def _wait_for_address(settings: Settings) -> None:
-    """Raise ConfigError if the address cannot be listened on.
+def _wait_for_address(settings: Settings) -> str:
+    """Return the IP address to listen on. Raises ConfigError if that is not possible.
 
     The web server itself would share it with another one: requests would then go to either, unpredictably.
     """
@@ -84,25 +83,34 @@ def _wait_for_address(settings: Settings) -> None:
             time.sleep(0.1)
 
 
-def _try_address(host: str, port: int) -> None:
+def _try_address(host: str, port: int) -> str:
+    """Return the first address of a host that can be listened on; raise OSError if there is none, or one is taken."""
+    reason = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+            try:
+                probe.bind(address)
+            except OSError as err:
+                if err.errno == errno.EADDRINUSE:
+                    raise
+                reason = err
+            else:
+                return str(address[0])
+    raise reason
 
 
-def _web(app: Flask) -> int:
+def _web(app: Flask, address: str) -> int:
     from granian.constants import Interfaces
     from granian.log import LogLevels
     from granian.server import Server
 
     settings: Settings = app.config["SKSTACK"]
-    host, port = settings.host_and_port
     os.register_at_fork(after_in_child=_end_with_parent)  # Granian's own children.
     server = Server(
         "app:app",
-        address=host,
-        port=port,
+        address=address,
+        port=settings.host_and_port[1],
         interface=Interfaces.WSGI,
         blocking_threads=settings.web_threads,
         backpressure=max(settings.web_threads * 4, 512),

@@ -65,6 +65,19 @@ def test_a_server_waits_for_a_predecessor_that_is_just_ending(make_server: Calla
     server.wait_until_up()
 
 
+def test_the_address_may_be_a_name(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    server.environment["SKSTACK_BIND"] = f"localhost:{server.port}"
+    server.url = f"http://localhost:{server.port}"
+    server.start()
+
+
+@pytest.mark.parametrize("bind", ["256.1.1.1:99", "no-such-host.invalid:8000", "192.0.2.1:8000"])
+def test_an_address_of_another_host_is_refused(tmp_path: Path, bind: str) -> None:
+    line = refused(flask("web", instance=str(tmp_path / "new"), bind=bind))
+    assert line.startswith(f"skstack: {bind} cannot be listened on: ")
+
+
 @pytest.mark.parametrize("part", ["serve", "web"])
 def test_nothing_is_left_of_a_server_whose_parent_is_killed(
     make_server: Callable[..., Server], part: str
