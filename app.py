@@ -9,6 +9,7 @@ from skstack.commands import said
 from skstack.config import ConfigError
 from skstack.crypto import KeysUnusable
 from skstack.extensions import queue
+from skstack.notifications import tasks as notification_tasks  # noqa: F401
 from skstack.runs import tasks  # noqa: F401  # Registers what the queue may call.
 from skstack.schedules import tasks as schedule_tasks  # noqa: F401
 

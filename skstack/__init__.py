@@ -87,6 +87,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
     from skstack.audit import views as audit
     from skstack.catalog import views as catalog
     from skstack.dashboard import views as dashboard
+    from skstack.notifications import views as notifications
     from skstack.runs import views as runs
     from skstack.schedules import views as schedules
     from skstack.tickets import views as tickets
@@ -95,7 +96,8 @@ def _register_features(app: Flask, settings: Settings) -> None:
 
     setup.init_app(app, settings)
     sessions.init_app(app)
-    for feature in (accounts, approvals, audit, catalog, dashboard, runs, schedules, tickets):
+    features = (accounts, approvals, audit, catalog, dashboard, notifications, runs, schedules, tickets)
+    for feature in features:
         app.register_blueprint(feature.blueprint)
     api.init_app(app)
     cli.init_app(app)

@@ -9,6 +9,7 @@ from flask import Flask
 
 from skstack.config import Settings
 from skstack.extensions import queue
+from skstack.notifications import sweeping as notifying
 from skstack.queue import consumer
 from skstack.runs import reserve, retention
 from skstack.runs.execution import Watcher, set_current_watcher
@@ -17,7 +18,7 @@ from skstack.schedules import sweeping
 
 log = logging.getLogger(__name__)
 
-CHORES = (reserve.refill, sweeping.sweep, retention.sweep)
+CHORES = (reserve.refill, sweeping.sweep, retention.sweep, notifying.sweep)
 
 
 def run(app: Flask) -> int:

@@ -26,6 +26,7 @@ from skstack.catalog.models import (
 )
 from skstack.db import transaction
 from skstack.extensions import db
+from skstack.notifications import tasks as notification_tasks  # noqa: F401
 from skstack.runs import tasks  # noqa: F401  # Registers what a submission rings for.
 from skstack.schedules import tasks as schedule_tasks  # noqa: F401
 from skstack.tickets.models import Ticket

@@ -45,6 +45,7 @@ BASE = {
         "errors",
         "extensions",
         "hosting",
+        "languages",
         "messages",
         "queue",
         "states",

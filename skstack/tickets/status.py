@@ -13,6 +13,7 @@ from skstack.errors import Conflict
 from skstack.extensions import db
 from skstack.messages import N_, Message
 from skstack.states import JOB_ENDINGS, JobStatus, TicketStatus
+from skstack.tickets import changes
 from skstack.tickets.models import BACKGROUND, FOREGROUND, TaskLock, Ticket, TicketChange
 
 
@@ -41,6 +42,7 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User, reason: Message 
         **({"reason": str(reason)} if reason else {}),
         **({"job_status": ticket.job_status, "scheduled_at": _written(ticket)} if ticket.job_status else {}),
     )
+    changes.tell(ticket, None, None, actor)
 
 
 def become(
@@ -128,6 +130,7 @@ def _note(
         reason=str(reason) if reason else None,
         **{name: str(value) for name, value in job.items() if value},
     )
+    changes.tell(ticket, before, job_before, actor)
 
 
 def _written(ticket: Ticket) -> str | None:

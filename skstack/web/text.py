@@ -8,27 +8,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel.dates import get_timezone
 from flask import current_app, has_request_context, request
-from flask_babel import format_datetime, format_timedelta, gettext
+from flask_babel import format_timedelta, gettext
 from flask_login import current_user
 
 from skstack.db import utcnow
-from skstack.messages import Message
-
-LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
-
-
-def translate(message: Message | str | None) -> str:
-    """Return a message in the reader's language. Plain text passes unchanged."""
-    if message is None:
-        return ""
-    if isinstance(message, str):
-        return message
-    values = {
-        k: translate(v) if isinstance(v, Message) else when(v) if isinstance(v, dt.datetime) else v
-        for k, v in message.values.items()
-    }
-    text: str = gettext(message.text)
-    return text % values if values else text
+from skstack.languages import LANGUAGES, translate, when
 
 
 def select_locale() -> str:
@@ -57,11 +41,6 @@ def select_timezone() -> Any:
         except (ZoneInfoNotFoundError, ValueError):
             current_app.logger.warning("time zone %r does not exist on this host", name)
     return get_timezone()
-
-
-def when(moment: dt.datetime | None) -> str:
-    """Write a time exactly, in the reader's zone: 2026-11-23 23:10:06."""
-    return "" if moment is None else str(format_datetime(moment, "yyyy-MM-dd HH:mm:ss"))
 
 
 def ago(moment: dt.datetime | None) -> str:
@@ -98,3 +77,6 @@ def size(count: int | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     raise AssertionError("unreachable")
+
+
+__all__ = ["LANGUAGES", "ago", "duration", "select_locale", "select_timezone", "size", "translate", "when"]

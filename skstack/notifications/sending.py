@@ -1,0 +1,114 @@
+"""Sending through Apprise: which addresses are taken, and what is said of one that does not work.
+
+Apprise knows addresses that run programs or write files on this host. Only services of messages are taken here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from io import StringIO
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from skstack.messages import N_, Message
+
+SCHEMES = frozenset(
+    {
+        *("mailto", "mailtos", "json", "jsons", "form", "forms", "xml", "xmls"),
+        *("dingtalk", "feishu", "lark", "wecombot", "bark", "barks", "schan", "pushplus"),
+        *(
+            "slack",
+            "discord",
+            "tgram",
+            "workflows",
+            "gchat",
+            "wxteams",
+            "zulip",
+            "line",
+            "pover",
+            "signal",
+            "signals",
+        ),
+        *("matrix", "matrixs", "gotify", "gotifys", "ntfy", "ntfys", "rocket", "rockets", "mmost", "mmosts"),
+    }
+)
+LONGEST_URL = 2000
+
+# Apprise logs to one logger for all; what it says of one message must not end up with another.
+_sending = threading.Lock()
+
+
+def problem(url: str) -> Message | None:
+    """Return why nothing can be sent to an address, or None."""
+    if len(url) > LONGEST_URL or not url.isprintable() or " " in url:
+        return N_("This is not an address of a service.")
+    scheme = scheme_of(url)
+    if scheme not in SCHEMES:
+        return N_(
+            "The address must begin with one of: %(schemes)s.",
+            schemes=", ".join(f"{one}://" for one in sorted(SCHEMES)),
+        )
+    if _service(url) is None:
+        return N_("This is not a complete address of %(scheme)s://.", scheme=scheme)
+    return None
+
+
+def scheme_of(url: str) -> str:
+    return url.partition("://")[0].lower() if "://" in url else ""
+
+
+def send(url: str, *, title: str, body: str) -> str:
+    """Send one message, and return "" or, without anything secret of the address, why it could not be sent."""
+    service = _service(url)
+    if service is None or scheme_of(url) not in SCHEMES:
+        return "the address is not one that can be sent to"
+    said = StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("apprise")
+    with _sending:
+        logger.addHandler(handler)
+        propagate, logger.propagate = logger.propagate, False
+        level = logger.level
+        logger.setLevel(logging.WARNING)
+        try:
+            done = bool(service.notify(title=title, body=body))
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+            logger.setLevel(level)
+    return (
+        "" if done else without_secrets(said.getvalue().strip() or "the service did not take it", url)[:300]
+    )
+
+
+def without_secrets(text: str, url: str) -> str:
+    """Return text with everything of an address masked that could be a credential: all but the scheme and a plain host."""
+    parts = urlsplit(url)
+    pieces = re.split(r"[/?&=:@,;]+", unquote(url.partition("://")[2]))
+    kept = {parts.hostname or "", str(_port(parts) or "")} if parts.scheme in _WITH_HOST else set()
+    for piece in sorted({one for one in pieces if len(one) > 2 and one not in kept}, key=len, reverse=True):
+        text = text.replace(piece, "***")
+    return " ".join(text.split())
+
+
+# Of these the host is a host; of others it may be a token.
+_WITH_HOST = frozenset(
+    {"mailto", "mailtos", "json", "jsons", "form", "forms", "xml", "xmls", "gotify", "gotifys"}
+)
+
+
+def _port(parts: Any) -> int | None:
+    try:
+        return int(parts.port) if parts.port else None
+    except ValueError:
+        return None
+
+
+def _service(url: str) -> Any:
+    # Loaded only where something is sent or checked: it takes 20 MB.
+    import apprise
+
+    return apprise.Apprise.instantiate(url, suppress_exceptions=True)
