@@ -149,6 +149,9 @@ def test_what_wtforms_says_is_chinese_too(app: Flask) -> None:
         assert form.number.errors == ["不是有效的整数。"]
 
 
+FRAGMENTS = {"/schedules/times"}
+
+
 def test_no_page_keeps_english_in_chinese(app: Flask, client: FlaskClient) -> None:
     """Text without a Chinese character must be a name; what is inside of a translated sentence is not looked at."""
     with app.app_context():
@@ -166,7 +169,7 @@ def test_no_page_keeps_english_in_chinese(app: Flask, client: FlaskClient) -> No
     assert len(pages) > 20
     for page in [*pages, "/nothing/here", "/tickets?q=nothing"]:
         answer = client.get(page, headers=CHINESE, follow_redirects=True)
-        assert 'lang="zh-CN"' in answer.text, page
+        assert 'lang="zh-CN"' in answer.text or page in FRAGMENTS, page
         texts = Texts(answer.text).found - names
         if english := {
             text
