@@ -56,6 +56,12 @@ class Conflict(SkstackError):
     status = 409
 
 
+class Gone(SkstackError):
+    """What is asked for was there, and is not kept any more."""
+
+    status = 410
+
+
 class Invalid(SkstackError):
     """Input is wrong. `errors` maps a field's name to what is wrong with it; "" is the form as a whole."""
 

@@ -41,6 +41,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         duration=_SECONDS,
         output_bytes={**_INTEGER_OR_NULL, "description": "All that was printed; null while it runs."},
         stored_bytes={**_INTEGER_OR_NULL, "description": "What the output limit let in; null while it runs."},
+        output_cleared_at=time_or_null("When its output was cleared by the retention rule."),
         steps={
             "type": "array",
             "items": reference("Step"),
@@ -77,6 +78,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "duration": run.duration,
         "output_bytes": run.output_bytes,
         "stored_bytes": run.stored_bytes,
+        "output_cleared_at": rfc3339(run.output_cleared_at),
         "steps": list(_steps(run)),
     }
 

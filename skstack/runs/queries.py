@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import statistics
 
 import sqlalchemy as sa
 from sqlalchemy.orm import defer, joinedload
 
 from skstack.accounts.models import Page, User
-from skstack.errors import NotFound
+from skstack.errors import Gone, NotFound
 from skstack.extensions import db
+from skstack.messages import N_
 from skstack.runs.models import Run
 from skstack.states import RunState
 from skstack.tickets.models import Ticket
@@ -26,7 +28,7 @@ _VISIBLE = (
 # Without the ORM: watchers of a log ask this all the time.
 _runs, _tickets = sa.inspect(Run).local_table, sa.inspect(Ticket).local_table
 _STATE = (
-    sa.select(_runs.c.state, _runs.c.ticket_id, _tickets.c.submitter_id)
+    sa.select(_runs.c.state, _runs.c.ticket_id, _runs.c.output_cleared_at, _tickets.c.submitter_id)
     .select_from(_runs.join(_tickets))
     .where(_runs.c.id == sa.bindparam("run_id"))
 )
@@ -46,13 +48,23 @@ def visible_run(run_id: int, user: User) -> Run:
 
 
 def visible_state(run_id: int, user: User) -> RunState:
-    """Return a run's state and nothing else of it. Raises NotFound as `visible_run` does. One statement for most people."""
+    """Return a run's state and nothing else of it. One statement for most people.
+
+    Raises NotFound as `visible_run` does, and Gone if its output was cleared.
+    """
     found = db.session.connection().execute(_STATE, {"run_id": run_id}).one_or_none()
     if found is None or not (
         found.submitter_id == user.id or user.may(Page.AUDIT) or decides(found.ticket_id, user)
     ):
         raise NotFound
+    refuse_cleared(found.output_cleared_at)
     return RunState(found.state)
+
+
+def refuse_cleared(cleared_at: dt.datetime | None) -> None:
+    """Raise Gone if the output was cleared, so that nobody takes it for one that printed nothing."""
+    if cleared_at is not None:
+        raise Gone(N_("The output was cleared at %(time)s, as the retention rule says.", time=cleared_at))
 
 
 def following_run(run: Run) -> Run | None:

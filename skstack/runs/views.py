@@ -15,7 +15,7 @@ from skstack.runs import pane
 from skstack.runs.following import LONGEST_WAIT, state_after_result, wait_for_more
 from skstack.runs.models import PRE, Run
 from skstack.runs.output import Output
-from skstack.runs.queries import following_run, visible_run
+from skstack.runs.queries import following_run, refuse_cleared, visible_run
 from skstack.runs.search import Match
 from skstack.runs.search import search as search_output
 from skstack.runs.sgr import Style
@@ -117,8 +117,9 @@ def search(run_id: int) -> str:
 @blueprint.get("/runs/<int:run_id>/output.txt")
 @permit(Page.SUBMIT, Page.EXECUTE, Page.APPROVE, Page.AUDIT)
 def output(run_id: int) -> Response:
-    """Give what was printed, byte for byte, as a download. 404: not to be seen."""
+    """Give what was printed, byte for byte, as a download. 404: not to be seen; 410: cleared by the retention rule."""
     run = visible_run(run_id, current_user)
+    refuse_cleared(run.output_cleared_at)
     stored = Output(run.directory)
     db.session.remove()
     response = Response(stored.stream(), mimetype="text/plain")

@@ -32,6 +32,7 @@ _TITLES = {
     404: N_("Not found"),
     405: N_("This address does not take that kind of request"),
     409: N_("Somebody was quicker, or it is no longer possible"),
+    410: N_("Not kept any more"),
     413: N_("That is too large"),
     415: N_("This kind of content is not taken here"),
     422: N_("Some values need another look"),

@@ -44,6 +44,7 @@ def test_a_queued_run_has_no_steps(call: Callable[..., Caller], run: Run) -> Non
         "duration": None,
         "output_bytes": None,
         "stored_bytes": None,
+        "output_cleared_at": None,
         "steps": [],
     }
 

@@ -19,7 +19,7 @@ from skstack.runs import retention
 from skstack.runs.models import Run
 from skstack.runs.retention import clear_old
 from skstack.tickets.models import Ticket
-from tests.factories import alice
+from tests.factories import alice, bearer, sign_in
 from tests.fake_runner import begin, end, result, run_of, write
 from tests.orders import make_category, make_ticket, make_workorder
 
@@ -122,6 +122,28 @@ def test_what_a_killed_worker_left_behind_is_removed_by_the_next() -> None:
     assert (run_of(ticket).directory / "output.log").exists()
     assert clear_old(utcnow()) == 0
     assert not has_output(ticket)
+
+
+def test_pages_and_api_say_that_it_was_cleared(context: Flask) -> None:
+    rule(retention_days=1)
+    ticket = printed()
+    clear_old(utcnow() + 2 * DAY)
+    run = run_of(ticket)
+    client = context.test_client()
+    sign_in(client, alice())
+    for path in (f"/tickets/{ticket.id}", f"/runs/{run.id}"):
+        page = client.get(path).text
+        assert "The output was cleared at" in page
+        assert "/output.txt" not in page
+    answer = client.get(f"/runs/{run.id}/output.txt")
+    assert answer.status_code == 410
+    assert "The output was cleared at" in answer.text
+    headers = bearer(alice())
+    answer = client.get(f"/api/v1/runs/{run.id}/log", headers=headers)
+    assert (answer.status_code, answer.mimetype) == (410, "application/problem+json")
+    shown = client.get(f"/api/v1/runs/{run.id}", headers=headers).json
+    assert shown["output_cleared_at"].endswith("Z")
+    assert [step["exit_code"] for step in shown["steps"]] == [0]
 
 
 def test_a_worker_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
