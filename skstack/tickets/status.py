@@ -27,7 +27,13 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User, reason: Message 
     db.session.flush()
     insert(
         TicketChange,
-        {"ticket_id": ticket.id, "after": status, "job_after": ticket.job_status, "actor_id": actor.id},
+        {
+            "ticket_id": ticket.id,
+            "after": status,
+            "job_after": ticket.job_status,
+            "actor_id": actor.id,
+            "reason": reason.to_json() if reason else None,
+        },
     )
     record(
         Action.SUBMITTED,
