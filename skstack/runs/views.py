@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, abort, g, render_template, request
+from flask_babel import get_locale, get_timezone
 from flask_login import current_user
 
 from skstack.accounts.models import Page, User
@@ -19,6 +20,8 @@ from skstack.runs.queries import following_run, refuse_cleared, visible_run
 from skstack.runs.search import Match
 from skstack.runs.search import search as search_output
 from skstack.runs.sgr import Style
+from skstack.runs.sharing import Shared
+from skstack.runs.tail import Growth
 from skstack.states import RunState
 from skstack.tickets.actions import actions
 from skstack.tickets.models import Ticket
@@ -61,26 +64,18 @@ def log(run_id: int) -> str:
         and growth.events_size == cursor.events
         and growth.grown
     ):
-        # Only more lines: nothing of that is in the database, which with many watchers is most of the work.
-        output = Output(run.directory)
-        view, added = pane.more_lines(run, output, cursor, prefix=prefix)
-    else:
-        if growth.final:
-            state_after_result(run_id)
-        run = visible_run(run_id, _user_after_wait())
-        output = Output(run.directory)
-        view, added = pane.changed_since(run, output, cursor, prefix=prefix)
-    follower = _follower(run) if view.is_over else None
-    return render_template(
-        "runs/_log.html",
-        view=view,
-        added=added,
-        known=cursor.step,
-        is_news=output.events_size != cursor.events or view.is_over,
-        log=_log([view, follower] if follower else [view], whole=_is_whole()),
-        follower=follower,
-        delay=1000 if growth.busy else 200 if output.size - cursor.size > _MUCH else 0,
-        busy=growth.busy,
+        # Only more lines: nothing of that is in the database or about who asks, so all who ask for it get the same text.
+        return _more_lines.get(
+            (run_id, request.query_string, growth, str(get_locale()), str(get_timezone())),
+            lambda: _answer(
+                run, cursor, growth, *pane.more_lines(run, Output(run.directory), cursor, prefix=prefix)
+            ),
+        )
+    if growth.final:
+        state_after_result(run_id)
+    run = visible_run(run_id, _user_after_wait())
+    return _answer(
+        run, cursor, growth, *pane.changed_since(run, Output(run.directory), cursor, prefix=prefix)
     )
 
 
@@ -144,6 +139,27 @@ def log_of(ticket: Ticket) -> dict[str, Any]:
         room = max(0, room - shown)
         views.insert(0, view)
     return _log(views, whole=True)
+
+
+_more_lines = Shared()
+
+
+def _answer(
+    run: Run, cursor: pane.Cursor, growth: Growth, view: pane.RunView, added: list[pane.Gap | pane.Part]
+) -> str:
+    """Render what is new since `cursor`, with the next request in it."""
+    follower = _follower(run) if view.is_over else None
+    return render_template(
+        "runs/_log.html",
+        view=view,
+        added=added,
+        known=cursor.step,
+        is_news=view.cursor.events != cursor.events or view.is_over,
+        log=_log([view, follower] if follower else [view], whole=_is_whole()),
+        follower=follower,
+        delay=1000 if growth.busy else 200 if view.cursor.size - cursor.size > _MUCH else 0,
+        busy=growth.busy,
+    )
 
 
 def _log(views: list[pane.RunView], *, whole: bool) -> dict[str, Any]:
