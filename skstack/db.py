@@ -251,7 +251,7 @@ def _on_begin(connection: Connection) -> None:
 
 
 def _begin_writing(connection: sqlite3.Connection, timeout: float) -> None:
-    """Take SQLite's write lock, waiting `timeout` s at most. Raises sqlite3.OperationalError after that.
+    """Take SQLite's write lock, waiting `timeout` s at most. Raises SQLAlchemy's OperationalError after that.
 
     SQLite itself would sleep longer and longer, up to 100 ms, while the other process is done in two or three. So it is
     asked often: that is where half of the time of many small jobs went.
@@ -265,7 +265,8 @@ def _begin_writing(connection: sqlite3.Connection, timeout: float) -> None:
                 return
             except sqlite3.OperationalError as err:
                 if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                    raise
+                    # As SQLAlchemy would have said it, which does not translate what fails in this event.
+                    raise sa.exc.OperationalError("BEGIN IMMEDIATE", None, err) from err
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
     finally:

@@ -72,7 +72,9 @@ class Instance(Server):
         """End all that runs, and empty the box for the next test."""
         for part in self.processes:
             for process in self.tree(part):
-                process.resume()
+                # One that ends in this moment needs no resuming.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
         for process in self.runners():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()

@@ -111,6 +111,9 @@ def test_a_secret_is_seen_by_its_command_and_by_nobody_else(
 def test_no_fault_brings_a_secret_to_light(instance: Instance, target_host: Sshd, fault: str) -> None:
     hidden = [*forms_of(SECRET), *credentials(target_host), PASSWORD.encode()]
     values = {"Password": SECRET, "Box": str(instance.box)}
+    # Something has run to its end, so that there are files to look into whatever this fault leaves.
+    instance.write(main=f"{START}{TELL}")
+    instance.wait_for_end(instance.submit("secret", values))
     instance.write(main=f"{START}{TELL}{WAIT}")
     shown = b""
     if fault == "value refused":
