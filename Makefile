@@ -8,7 +8,7 @@ BIN := .venv/bin
 TRANSLATIONS := skstack/translations
 LANGUAGES := zh_CN
 # How many tests run at once. The fault tests mostly wait, so more than one per core pays.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 TEST_ARGUMENTS ?=
 
 .PHONY: help install install-dev run test bench lint format lock translate clean

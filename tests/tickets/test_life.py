@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.both_databases]
 
 HOUR = dt.timedelta(hours=1)
 GRACE = HOUR
-EXAMPLES = {"sqlite": 30, "postgresql": 10}
+EXAMPLES = {"sqlite": 16, "postgresql": 6}
 PEOPLE = ("ann", "ben", "cleo", "dan", "eve", "sue")
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
