@@ -76,6 +76,12 @@ def signed_in_user() -> User:
     return cast(User, current_user._get_current_object())
 
 
+def user_after_wait() -> User:
+    """Return who asks, looked up anew: session or token may have ended while the request waited. Raises NotSignedIn then."""
+    g.pop("_login_user", None)
+    return signed_in_user()
+
+
 def token() -> str | None:
     """Return the session token of the request's cookie, whether it still holds or not."""
     found = session.get(_TOKEN)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
 
 from skstack.audit.models import AuditEvent
 from skstack.audit.services import Action
@@ -39,7 +38,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A ticket beside `last`, the last success of its work order before it; None if there was none.
+    """A ticket beside `last`, the success of its work order that ended last; None if there was none.
 
     `lines` are all command lines, each with SAME, REMOVED or ADDED. `edit` is set if the work order was edited after
     the submission, which changes nothing of what runs.
@@ -62,39 +61,35 @@ class Comparison:
 
 
 def comparisons(tickets: Iterable[Ticket]) -> dict[int, Comparison]:
-    """Return the comparison of each ticket, by its id. Needs three statements, however many there are."""
+    """Return the comparison of each ticket, by its id. Needs two statements, however many there are."""
     tickets = list(tickets)
     lasts = _last_successes(tickets)
     edits = _edits(tickets)
     return {
-        ticket.id: _compare(ticket, lasts.get(ticket.id), edits.get(ticket.workorder_id))
+        ticket.id: _compare(ticket, lasts.get(ticket.workorder_id), edits.get(ticket.workorder_id))
         for ticket in tickets
     }
 
 
 def _last_successes(tickets: Sequence[Ticket]) -> dict[int, Ticket]:
-    """Return the last success of the same work order before each ticket. Needs two statements."""
-    earlier = aliased(Ticket)
+    """Return the success of each work order that ended last, by work order: what ran last is what it is compared with.
+
+    Needs one statement.
+    """
+    orders = {one.workorder_id for one in tickets}
     last = (
-        sa.select(sa.func.max(earlier.id))
-        .where(
-            earlier.workorder_id == Ticket.workorder_id,
-            earlier.status == TicketStatus.SUCCEEDED,
-            earlier.id < Ticket.id,
-        )
-        .correlate(Ticket)
-        .scalar_subquery()
+        sa.select(Ticket.workorder_id, sa.func.max(Ticket.finished_at).label("at"))
+        .where(Ticket.workorder_id.in_(orders), Ticket.status == TicketStatus.SUCCEEDED)
+        .group_by(Ticket.workorder_id)
+        .subquery()
     )
-    ids = {one.id for one in tickets}
-    pairs = {
-        ticket_id: last_id
-        for ticket_id, last_id in db.session.execute(sa.select(Ticket.id, last).where(Ticket.id.in_(ids)))
-        if last_id is not None
-    }
-    found = {
-        one.id: one for one in db.session.scalars(sa.select(Ticket).where(Ticket.id.in_(pairs.values())))
-    }
-    return {ticket_id: found[last_id] for ticket_id, last_id in pairs.items()}
+    found = db.session.scalars(
+        sa.select(Ticket)
+        .join(last, sa.and_(Ticket.workorder_id == last.c.workorder_id, Ticket.finished_at == last.c.at))
+        .where(Ticket.status == TicketStatus.SUCCEEDED)
+        .order_by(Ticket.id)
+    )
+    return {one.workorder_id: one for one in found}
 
 
 def _edits(tickets: Sequence[Ticket]) -> dict[int, Edit]:

@@ -32,7 +32,7 @@ def approve(ticket: Ticket, *, actor: User, comment: str = "", level: int | None
     decide that level, is the submitter or agreed to another level already, Conflict if nothing waits or somebody was
     quicker, Invalid for a comment that is too long.
     """
-    comment = _checked_comment(comment)
+    comment = checked_comment(comment)
     with transaction():
         waiting = ticket.next_level
         if waiting is None or (level is not None and waiting.level != level):
@@ -50,9 +50,7 @@ def reject(ticket: Ticket, *, actor: User, comment: str, level: int | None = Non
     Raises as `approve`; Conflict too if the system will start it by itself, since its last approval is final; Invalid
     without a comment.
     """
-    comment = _checked_comment(comment)
-    if not comment:
-        raise Invalid({"comment": [N_("Say why you reject it.")]})
+    comment = checked_comment(comment, needed=True)
     with transaction():
         found = rejectable_level(ticket, actor)
         if found is None:
@@ -60,6 +58,18 @@ def reject(ticket: Ticket, *, actor: User, comment: str, level: int | None = Non
         if level is not None and level not in (found.level, ticket.state.level):
             raise _decided(ticket)
         _decide(ticket, found, actor, REJECTED, comment)
+
+
+def checked_comment(comment: str, *, needed: bool = False) -> str:
+    """Return a comment as it is stored. Raises Invalid for one that is too long, or missing where it is `needed`."""
+    comment = normalize(comment).strip()
+    if len(comment) > COMMENT_LENGTH:
+        raise Invalid({"comment": [N_("At most %(count)s characters are allowed.", count=COMMENT_LENGTH)]})
+    if message := check_value(comment, multiline=True):
+        raise Invalid({"comment": [message]})
+    if needed and not comment:
+        raise Invalid({"comment": [N_("Say why you reject it.")]})
+    return comment
 
 
 def expire_overdue(now: dt.datetime) -> int:
@@ -156,15 +166,6 @@ def _not_rejectable(ticket: Ticket, actor: User) -> Conflict | NotAllowed:
     if not ticket.state.waits or waiting is None:
         return _decided(ticket)
     return _not_theirs(ticket, waiting, actor)
-
-
-def _checked_comment(comment: str) -> str:
-    comment = normalize(comment).strip()
-    if len(comment) > COMMENT_LENGTH:
-        raise Invalid({"comment": [N_("At most %(count)s characters are allowed.", count=COMMENT_LENGTH)]})
-    if message := check_value(comment, multiline=True):
-        raise Invalid({"comment": [message]})
-    return comment
 
 
 def _quoted(comment: str) -> Message | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -84,24 +85,52 @@ def reject(ticket_id: int) -> Response:
 @blueprint.post("/approvals/decide")
 @permit(Page.APPROVE)
 def decide_several() -> Response:
-    """Decide the chosen tickets of one work order, each on its own: 303 back, with what went through and what did not."""
+    """Decide several tickets of one work order, each on its own: asks first, then 303 back with what went through.
+
+    422 with the inbox where the choice is wrong, and with the question where the comment is.
+    """
     verb = request.form.get("verb", "")
     if verb not in VERBS:
         raise NotFound
-    chosen = [int(one) for one in request.form.getlist("ticket") if one.isascii() and one.isdigit()]
-    tickets = [queries.visible(one, current_user) for one in dict.fromkeys(chosen[: queries.MOST_AT_ONCE])]
-    comment = request.form.get("comment", "")
-    wrong = _wrong_choice(tickets, verb, comment)
+    tickets, wrong = _chosen()
     if wrong is not None:
-        return make_response(_inbox(wrong=wrong, comment=comment, chosen=chosen), 422)
+        return make_response(_inbox(wrong=wrong, chosen=[ticket.id for ticket in tickets]), 422)
+    comment = request.form.get("comment", "")
+    question = {"tickets": tickets, "verb": verb, "comment": comment}
+    if not request.form.get("confirmed"):
+        return make_response(render_template("approvals/several.html", errors={}, **question))
+    try:
+        comment = services.checked_comment(comment, needed=verb == "reject")
+    except Invalid as err:
+        return make_response(render_template("approvals/several.html", errors=err.errors, **question), 422)
     for ticket in tickets:
         try:
-            _carry_out(ticket, verb, comment, request.form.get(f"level-{ticket.id}", ""))
+            _carry_out(ticket, verb, comment, request.form.get(f"level-{ticket.id}", "0"))
         except SkstackError as err:
             tell(err.message, "warning")
         else:
             tell(Message(VERBS[verb][1].text, {"id": ticket.id}))
     return go_to(url_for("approvals.index"))
+
+
+def _chosen() -> tuple[list[Ticket], Message | None]:
+    """Return the tickets that were chosen and can be seen, and what is wrong with the choice."""
+    numbers = dict.fromkeys(
+        int(one)
+        for one in request.form.getlist("ticket")
+        if one.isascii() and one.isdigit() and len(one) < 10
+    )
+    if len(numbers) > queries.MOST_AT_ONCE:
+        return [], N_("At most %(count)s tickets can be decided at once.", count=queries.MOST_AT_ONCE)
+    tickets = []
+    for number in numbers:
+        with contextlib.suppress(NotFound):
+            tickets.append(queries.visible(number, current_user))
+    if not tickets:
+        return tickets, N_("Choose at least one ticket.")
+    if len({ticket.workorder_id for ticket in tickets}) > 1:
+        return tickets, N_("Several can be decided at once only if they are of the same work order.")
+    return tickets, None
 
 
 @count_at("approvals.index")
@@ -155,18 +184,8 @@ def _decide(ticket_id: int, verb: str) -> Response:
 
 
 def _carry_out(ticket: Ticket, verb: str, comment: str, level: str) -> None:
-    seen = int(level) if level in map(str, range(1, MOST_LEVELS + 1)) else None
+    seen = int(level) if level in map(str, range(MOST_LEVELS + 1)) else None
     VERBS[verb][0](ticket, actor=signed_in_user(), comment=comment, level=seen)
-
-
-def _wrong_choice(tickets: Sequence[Ticket], verb: str, comment: str) -> Message | None:
-    if not tickets:
-        return N_("Choose at least one ticket.")
-    if len({ticket.workorder_id for ticket in tickets}) > 1:
-        return N_("Several can be decided at once only if they are of the same work order.")
-    if verb == "reject" and not comment.strip():
-        return N_("Say why you reject them.")
-    return None
 
 
 def _question(ticket: Ticket, verb: str, errors: Mapping[str, Sequence[Message]] | None = None) -> str:

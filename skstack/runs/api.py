@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from flask import Response, current_app, jsonify
@@ -9,9 +10,10 @@ from flask_login import current_user
 from marshmallow import Schema, fields, validate
 
 from skstack.accounts.models import Page
+from skstack.accounts.sessions import user_after_wait
 from skstack.runs import queries
 from skstack.runs.documents import run_document
-from skstack.runs.following import tails
+from skstack.runs.following import LONG, tails
 from skstack.runs.raw_log import LONGEST_WAIT, follow
 from skstack.states import RunState
 from skstack.web.permissions import permit
@@ -80,6 +82,7 @@ def read_log(query: dict[str, Any], run_id: int) -> Response:
     """
     state = queries.visible_state(run_id, current_user)
     directory = current_app.config["SKSTACK"].runs_directory / str(run_id)
+    began = time.monotonic()
     piece = follow(
         run_id,
         state,
@@ -88,6 +91,8 @@ def read_log(query: dict[str, Any], run_id: int) -> Response:
         wait=min(query["wait"], LONGEST_WAIT),
         tails=tails(),
     )
+    if time.monotonic() - began > LONG:
+        queries.visible_state(run_id, user_after_wait())
     response = Response(piece.content, mimetype="application/octet-stream")
     response.headers["X-Log-Next-Offset"] = str(piece.next_offset)
     response.headers["X-Run-State"] = str(piece.state)

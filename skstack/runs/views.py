@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from flask import Blueprint, Response, abort, g, render_template, request
+from flask import Blueprint, Response, abort, render_template, request
 from flask_babel import get_locale, get_timezone
 from flask_login import current_user
 
-from skstack.accounts.models import Page, User
-from skstack.errors import NotSignedIn, Unreadable
+from skstack.accounts.models import Page
+from skstack.accounts.sessions import user_after_wait
+from skstack.errors import Unreadable
 from skstack.extensions import db
 from skstack.messages import N_
 from skstack.runs import pane
-from skstack.runs.following import LONGEST_WAIT, state_after_result, wait_for_more
+from skstack.runs.following import LONG, LONGEST_WAIT, state_after_result, wait_for_more
 from skstack.runs.models import PRE, Run
 from skstack.runs.output import Output
 from skstack.runs.queries import following_run, refuse_cleared, visible_run
@@ -56,7 +58,10 @@ def log(run_id: int) -> str:
     if "step" in request.args:
         return _gap(run)
     cursor = _cursor()
+    began = time.monotonic()
     growth = wait_for_more(run, cursor.size, LONGEST_WAIT, seen_events=cursor.events)
+    if time.monotonic() - began > LONG:
+        visible_run(run_id, user_after_wait())
     prefix = _prefix(run, whole=_is_whole())
     if (
         run.run_state is RunState.RUNNING
@@ -73,7 +78,7 @@ def log(run_id: int) -> str:
         )
     if growth.final:
         state_after_result(run_id)
-    run = visible_run(run_id, _user_after_wait())
+    run = visible_run(run_id, user_after_wait())
     return _answer(
         run, cursor, growth, *pane.changed_since(run, Output(run.directory), cursor, prefix=prefix)
     )
@@ -171,15 +176,6 @@ def _log(views: list[pane.RunView], *, whole: bool) -> dict[str, Any]:
         "whole": whole,
         "actions": actions(last.run.ticket, current_user) if last and last.is_over else [],
     }
-
-
-def _user_after_wait() -> User:
-    """Return who asks, looked up anew: the session may have ended meanwhile. Raises NotSignedIn then."""
-    g.pop("_login_user", None)
-    if not current_user.is_authenticated:
-        raise NotSignedIn(N_("Sign in to go on."))
-    user: User = current_user
-    return user
 
 
 def _follower(run: Run) -> pane.RunView | None:

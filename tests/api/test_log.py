@@ -11,9 +11,10 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from skstack.db import db
+from skstack.accounts import tokens
+from skstack.db import db, utcnow
 from skstack.runs import raw_log, services
-from skstack.runs.following import tails
+from skstack.runs.following import LONG, tails
 from skstack.runs.models import Run
 from skstack.tickets.models import Ticket
 from tests.api.conftest import Caller
@@ -237,3 +238,19 @@ def test_many_who_wait_for_one_run_share_a_look_at_the_database(
         with ThreadPoolExecutor(20) as pool:
             assert set(pool.map(lambda _: states.look(5), range(20))) == {"running"}
     assert len(looked) == 1
+
+
+def test_who_may_not_see_it_any_more_when_there_is_more_gets_nothing_of_it(
+    app: Flask, call: Callable[..., Caller], running: Run
+) -> None:
+    caller = call(alice)
+
+    def revoke() -> None:
+        with app.app_context():
+            tokens.revoke_all(alice(), actor=None, now=utcnow())
+
+    _later(0.5, revoke)
+    write_later(app, LONG + 0.3, running, b"two\n")
+    answer = caller.get(f"/runs/{running.id}/log?offset=4&wait=10")
+    assert answer.status_code == 401
+    assert b"two" not in answer.data

@@ -154,7 +154,7 @@ def test_the_inbox_has_tabs_with_counts(app: Flask, as_user: Any) -> None:
             make_ticket(alice(), make_workorder(environment=environment, approval_flow=make_flow("leads")))
     page = as_user(bob).get("/approvals?environment=PROD")
     assert "DEV 1 PROD 2" in text_of(page)
-    assert page.text.count('class="panel approval"') == 2
+    assert page.text.count('class="panel approval approval-production"') == 2
 
 
 def test_one_approves_from_the_inbox(app: Flask, as_user: Any, made: Any) -> None:
@@ -231,10 +231,13 @@ def test_several_of_one_work_order_are_decided_at_once(app: Flask, as_user: Any,
     assert "Decide several at once" in text_of(client.get("/approvals"))
     with app.app_context():
         approve(db.session.get_one(Ticket, second), actor=bob())
-    values = {"ticket": [str(first), str(second)], "verb": "approve"} | {
-        f"level-{n}": "1" for n in (first, second)
-    }
-    answer = client.post("/approvals/decide", data=values)
+    levels = {f"level-{number}": "1" for number in (first, second)}
+    values = {"ticket": [str(first), str(second), "999"], "verb": "approve", **levels}
+    question = text_of(client.post("/approvals/decide", data=values))
+    assert "Approve 2 tickets of" in question
+    assert question.count("echo done") == 2
+    assert status_of(app, first) == "submitted"
+    answer = client.post("/approvals/decide", data={**values, "confirmed": "1"})
     assert answer.status_code == 303
     page = text_of(client.get("/approvals"))
     assert f"Ticket {first} was approved." in page
@@ -258,7 +261,9 @@ def _decisions(app: Flask) -> list[tuple[int, str]]:
     [
         ({"ticket": []}, "Choose at least one ticket"),
         ({"ticket": ["1", "2"]}, "only if they are of the same work order"),
-        ({"ticket": ["1"], "verb": "reject", "comment": " "}, "Say why you reject them"),
+        ({"ticket": ["1"], "verb": "reject", "comment": " ", "confirmed": "1"}, "Say why you reject it"),
+        ({"ticket": ["1"], "comment": "x" * 4001, "confirmed": "1"}, "At most 4000 characters"),
+        ({"ticket": [str(number) for number in range(300)]}, "At most 200 tickets"),
     ],
 )
 def test_a_choice_that_cannot_be_decided_is_refused(
@@ -316,9 +321,18 @@ class TestComparing:
         ticket = made(order=order, values={"Version": "2.0", "Pin": "2"})
         for path in ("/approvals", f"/tickets/{ticket}"):
             page = text_of(as_user(bob).get(path))
-            assert "1 values and 2 lines differ (#2, alice" in page
+            assert "Not what ran last (values that differ: 1, lines: 2) (#2, alice" in page
             assert "1.1 → 2.0" in page
             assert "fetch - deploy 1.1 + deploy 2.0" in page
+
+    def test_what_ran_last_is_what_ended_last_whenever_it_was_submitted(
+        self, app: Flask, as_user: Any, made: Any, order: int
+    ) -> None:
+        self.succeed(app, order, "1.0")
+        made(order=order, values={"Version": "1.0", "Pin": "2"})
+        self.succeed(app, order, "2.0")
+        assert "Not what ran last" in text_of(as_user(bob).get("/tickets/2"))
+        assert "2.0 → 1.0" in text_of(as_user(bob).get("/tickets/2"))
 
     def test_an_edit_after_the_submission_is_said(
         self, app: Flask, as_user: Any, made: Any, order: int

@@ -160,13 +160,12 @@ def test_what_contradicts_each_other_does_not_both_happen(
         ]
         assert all(answer.status in (200, 409) for answer in answers)
         # Whoever is second may follow where the state allows it: a rejection or a revocation after an approval.
-        assert after["status"] in left or done == ["approve"]
+        assert after["status"] in (left if done != ["approve"] else {"l1_approved"})
         assert len(after["decisions"]) == sum(verb != "revoke" for verb in done)
         assert after["runs"] == []
 
 
 def test_a_start_and_a_change_of_mind_do_not_both_happen(office: Office) -> None:
-    seen = set()
     for _ in range(6):
         ticket = office.submit("one")
         assert office.act("lead00", ticket, "approve").status == 200
@@ -175,7 +174,6 @@ def test_a_start_and_a_change_of_mind_do_not_both_happen(office: Office) -> None
         after = office.server.wait_for(ticket)
         assert after["status"] == ("succeeded" if execute.status == 200 else "l1_rejected")
         assert len(after["runs"]) == (1 if execute.status == 200 else 0)
-        seen.add(after["status"])
 
 
 def test_twenty_starts_at_once_start_once(office: Office) -> None:
