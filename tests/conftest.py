@@ -32,7 +32,7 @@ pytest_plugins = [
 # Deadlines measure the machine's load, not our code. CI tries the same examples every time.
 settings.register_profile("default", deadline=None)
 settings.register_profile(
-    "ci", deadline=None, derandomize=True, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+    "ci", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ci" if os.environ.get("CI") or os.environ.get("SKSTACK_TEST_STRICT") else "default")
 

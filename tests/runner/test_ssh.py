@@ -291,7 +291,8 @@ def test_stopping_ends_everything_on_the_remote_host(runs: Runs, sshd: Sshd) -> 
 def test_the_time_limit_holds_on_the_remote_host(runs: Runs, sshd: Sshd) -> None:
     done = runs("echo up; sleep 300", "echo never", target=sshd.target(), time_limit=0.6)
     assert done.result.outcome is Outcome.TIMED_OUT
-    assert done.output == b"up\n"
+    # The shell says so itself if it outlives its command for a moment.
+    assert done.output in (b"up\n", b"up\nTerminated\n")
     assert not left_of(done.plan)
 
 

@@ -206,7 +206,7 @@ _SHUFFLED = st.lists(
 
 # One shell after another: on a busy machine that takes its time.
 @pytest.mark.timeout(240)
-@_settings(2000)
+@_settings(800)
 @given(text=_edited() | _SHUFFLED, v=_AIMED, w=_AIMED)
 def test_what_is_shuffled_is_refused_or_runs_nothing(text: str, v: str, w: str, shell: Shell) -> None:
     given_values = {"V": v, "W": w}
