@@ -1,6 +1,8 @@
 """Sending through Apprise: which addresses are taken, and what is said of one that does not work.
 
-Apprise knows addresses that run programs or write files on this host. Only services of messages are taken here.
+Apprise knows addresses that run programs or write files on this host, and options that read files of it (`template`, `pgppub`) or
+let a message take as long as its author likes (`rto`). Only services of messages are taken here, and only options that are known
+to be harmless.
 """
 
 from __future__ import annotations
@@ -34,6 +36,14 @@ SCHEMES = frozenset(
         *("matrix", "matrixs", "gotify", "gotifys", "ntfy", "ntfys", "rocket", "rockets", "mmost", "mmosts"),
     }
 )
+OPTIONS = frozenset(
+    {
+        *("to", "from", "name", "cc", "bcc", "reply", "smtp", "mode", "format", "method", "verify"),
+        *("token", "secret", "key", "id", "sig", "ver", "api-version", "pa", "powerautomate"),
+        *("route", "routeid", "thread", "topic", "team", "channel", "channels", "workspace"),
+        *("group", "priority", "sound", "level"),
+    }
+)
 LONGEST_URL = 2000
 
 # Apprise logs to one logger for all; what it says of one message must not end up with another.
@@ -50,6 +60,8 @@ def problem(url: str) -> Message | None:
             "The address must begin with one of: %(schemes)s.",
             schemes=", ".join(f"{one}://" for one in sorted(SCHEMES)),
         )
+    if refused := _refused_options(url):
+        return N_("This option of the address is not taken: %(names)s.", names=", ".join(refused))
     if _service(url) is None:
         return N_("This is not a complete address of %(scheme)s://.", scheme=scheme)
     return None
@@ -61,8 +73,8 @@ def scheme_of(url: str) -> str:
 
 def send(url: str, *, title: str, body: str) -> str:
     """Send one message, and return "" or, without anything secret of the address, why it could not be sent."""
-    service = _service(url)
-    if service is None or scheme_of(url) not in SCHEMES:
+    service = _service(url) if scheme_of(url) in SCHEMES and not _refused_options(url) else None
+    if service is None:
         return "the address is not one that can be sent to"
     said = StringIO()
     handler = logging.StreamHandler(said)
@@ -87,7 +99,9 @@ def send(url: str, *, title: str, body: str) -> str:
 def without_secrets(text: str, url: str) -> str:
     """Return text with everything of an address masked that could be a credential: all but the scheme and a plain host."""
     parts = urlsplit(url)
-    pieces = re.split(r"[/?&=:@,;]+", unquote(url.partition("://")[2]))
+    written = re.split(r"[/?&=:@,;]+", url.partition("://")[2])
+    # As it is written, and as it is meant: a service may say either. What is meant is taken apart no further.
+    pieces = {*written, *map(unquote, written)}
     kept = {parts.hostname or "", str(_port(parts) or "")} if parts.scheme in _WITH_HOST else set()
     for piece in sorted({one for one in pieces if len(one) > 2 and one not in kept}, key=len, reverse=True):
         text = text.replace(piece, "***")
@@ -105,6 +119,23 @@ def _port(parts: Any) -> int | None:
         return int(parts.port) if parts.port else None
     except ValueError:
         return None
+
+
+def _refused_options(url: str) -> list[str]:
+    """Return the names of the options that are not taken, as Apprise itself reads them."""
+    from apprise import plugins
+
+    found = plugins.url_to_dict(url, secure_logging=True)  # type: ignore[no-untyped-call]  # Apprise ships no types
+    if not found:
+        return []  # No address at all, which is said elsewhere.
+    # Keys with a sign before them set headers and fields of web hooks; those stand in lists of their own.
+    names = {
+        *found.get("qsd", {}),
+        *(f"+{name}" for name in found.get("qsd+", {})),
+        *(f"-{name}" for name in found.get("qsd-", {})),
+        *(f":{name}" for name in found.get("qsd:", {})),
+    }
+    return sorted(name for name in names if name not in OPTIONS)
 
 
 def _service(url: str) -> Any:

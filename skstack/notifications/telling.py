@@ -56,7 +56,12 @@ def tell_of_change(
 
 def tell_of_expiry(now: dt.datetime) -> int:
     """Remind those who decide what expires soon, once for each ticket, and return how many there were."""
-    told = sa.exists().where(Notification.ticket_id == Ticket.id, Notification.event == Event.EXPIRES)
+    told = sa.or_(
+        *(
+            sa.exists().where(row.ticket_id == Ticket.id, row.event == Event.EXPIRES)
+            for row in (Notification, Delivery)
+        )
+    )
     due = db.session.scalars(
         sa.select(Ticket).where(
             Ticket.status.in_(WAITING),

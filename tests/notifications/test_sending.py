@@ -9,6 +9,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,6 +223,33 @@ def test_what_is_no_service_is_refused_at_its_field(context: Flask, url: str) ->
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "workflows://host/workflow/sig?template={file}",
+        "workflows://host/workflow/sig?Template={file}",
+        "workflows://host/workflow/sig?%74emplate={file}",
+        "workflows://host/workflow/sig?to=x&template={file}",
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ?template={file}",
+        "mailtos://bob:word@example.org?pgp=yes&pgppub={file}",
+        "json://127.0.0.1/?rto=100000",
+        "json://127.0.0.1/?cto=100000",
+        "json://127.0.0.1/?+X-Header=1",
+        "json://127.0.0.1/?:message=1",
+        "ntfy://topic?attach=file://{file}",
+    ],
+)
+def test_options_that_read_files_or_take_time_are_refused(context: Flask, tmp_path: Path, url: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("word")
+    url = url.format(file=secret)
+    with pytest.raises(Invalid) as caught:
+        save(url)
+    assert "is not taken" in str(caught.value.errors["url"])
+    # A row from before this rule, or from elsewhere, is not sent either.
+    assert sending.send(url, title="title", body="body") == "the address is not one that can be sent to"
+
+
+@pytest.mark.parametrize(
     "url", ["dingtalk://abcdef0123456789abcdef0123456789", "feishu://a1b2c3d4", "jsons://host/x"]
 )
 def test_services_are_taken(context: Flask, url: str) -> None:
@@ -265,6 +293,7 @@ def test_the_address_stands_nowhere_in_the_open(
             "mailtos://bob:pa55word@mail.example.org",
             "*** with *** at mail.example.org",
         ),
+        ("p%40ss%20word or p@ss word", "json://bob:p%40ss%20word@host", "*** or ***"),
     ],
 )
 def test_what_a_service_says_is_masked(text: str, url: str, expected: str) -> None:

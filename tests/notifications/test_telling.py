@@ -161,6 +161,19 @@ def test_what_expires_soon_is_told_once() -> None:
     assert "if nobody of leads decides it" in told(bob())[-1]
 
 
+def test_a_target_is_reminded_once_though_nobody_can_decide() -> None:
+    flow = make_flow("leads", expires_hours=10)
+    target = make_target(flow, events=["expires"])
+    ticket = waiting(flow=flow)
+    with transaction():
+        db.session.execute(sa.update(User).where(User.username == "bob").values(active=False))
+    assert ticket.decide_by is not None
+    for expected in (1, 0, 0):
+        with transaction():
+            assert tell_of_expiry(ticket.decide_by - dt.timedelta(minutes=30)) == expected
+    assert sent() == [(target.id, "expires")]
+
+
 def test_a_secret_is_in_no_message() -> None:
     make_target(bob())
     order = make_workorder(variables=[make_variable("Pin", secret=True)], approval_flow=make_flow("leads"))
