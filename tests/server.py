@@ -45,7 +45,12 @@ class Server:
             "web_threads": 48,
             **settings,
         }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SKSTACK_")}
+        # Measuring coverage makes a server half as quick; what it runs is measured within the tests' own processes.
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SKSTACK_", "COVERAGE_"))
+        }
         self.environment = {**kept, **{f"SKSTACK_{name.upper()}": str(value) for name, value in own.items()}}
 
     def command(self, *arguments: str, input: str = "", check: bool = True) -> str:

@@ -29,11 +29,12 @@ import psycopg
 
 from tests.server import Answer, Server
 
-LEASE = 2.0
+# Long enough for a busy machine to start a runner in: a run whose worker got no further in time is not begun.
+LEASE = 4.0
 SWEEP = 0.3
 GRACE = 0.5
 # What a busy machine may need beyond what is promised.
-SLACK = 4.0
+SLACK = 8.0
 
 FAST = {"lease": LEASE, "sweep": SWEEP, "stop_grace": GRACE}
 
@@ -229,13 +230,13 @@ class Instance(Server):
     def log_from(self, run: int, offset: int = 0, wait: float = 0) -> Answer:
         return self.call("GET", f"/api/v1/runs/{run}/log?offset={offset}&wait={wait}")
 
-    def wait_for_output(self, run: int, text: bytes, *, within: float = 15) -> bytes:
+    def wait_for_output(self, run: int, text: bytes, *, within: float = 30) -> bytes:
         """Return a run's output once this stands in it."""
         return until(
             lambda: text in (out := self.log_from(run).content) and out, f"no {text!r}", self, within
         )
 
-    def wait_for_end(self, ticket: Mapping[str, Any], *, within: float = 20) -> dict[str, Any]:
+    def wait_for_end(self, ticket: Mapping[str, Any], *, within: float = 40) -> dict[str, Any]:
         """Return the ticket's last run once the ticket has ended."""
         ended = self.wait_for(ticket["id"], within=within)
         return {**self.run(ended["runs"][-1]["id"]), "status": ended["status"], "runs": ended["runs"]}
@@ -319,7 +320,7 @@ def visible_text(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", "", page)))
 
 
-def until(look: Callable[[], Any], otherwise: str, server: Server | None = None, within: float = 15) -> Any:
+def until(look: Callable[[], Any], otherwise: str, server: Server | None = None, within: float = 30) -> Any:
     """Return what `look` gives as soon as it is true."""
     deadline = time.monotonic() + within
     while True:

@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 
 from tests.faults.clocks import LIBRARY, Clocked, add_schedule, submitted
-from tests.faults.instances import LEASE, START, SWEEP, WAIT, Prepared, until
+from tests.faults.instances import START, SWEEP, WAIT, Prepared, until
 
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 # Short, so that only having been there makes what is an hour late be started.
 GRACE = 30.0
+# Longer than any wait here: only a clock that was set could end it.
+LEASE = 20.0
 
 
 @pytest.fixture
 def instance(prepared: Prepared, tmp_path: Path) -> Iterator[Clocked]:
     if LIBRARY is None:
         pytest.skip("libfaketime is not installed")
-    made = Clocked(tmp_path, prepared, schedule_grace=GRACE).start("serve")
+    made = Clocked(tmp_path, prepared, schedule_grace=GRACE, lease=LEASE).start("serve")
     made.worker()
     yield made
     made.reset()
@@ -38,8 +40,8 @@ def runs_of(instance: Clocked, ticket: int) -> int:
 
 
 def let_workers_look() -> None:
-    """Wait for several sweeps, and for longer than a lease."""
-    time.sleep(LEASE + 3 * SWEEP)
+    """Wait for several sweeps: each would find what has come due, or a lease that a new time has ended."""
+    time.sleep(5 * SWEEP)
 
 
 def started(instance: Clocked, schedule: int, count: int) -> list[dt.datetime]:
