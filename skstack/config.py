@@ -58,6 +58,9 @@ class Settings:
     login_attempts: int = _setting(10, "failed sign-ins per account before a pause", at_least=1)
     login_attempts_address: int = _setting(100, "failed sign-ins per address before a pause", at_least=1)
     login_pause: int = _setting(900, "seconds over which failed sign-ins are counted", at_least=1)
+    second_factor: str = _setting(
+        "", "who gets in only with a second factor: superusers or all; empty: whoever has set one up"
+    )
     script_timeout: float = _setting(
         10.0, "seconds that a variable's script may take", at_least=0.1, at_most=60
     )
@@ -233,6 +236,10 @@ def _check(settings: Settings) -> None:
         _check_timezone(settings.timezone)
     if settings.language not in ("", "en", "zh_CN"):
         raise ConfigError(f"SKSTACK_LANGUAGE is {settings.language!r}; it must be en or zh_CN")
+    if settings.second_factor not in ("", "superusers", "all"):
+        raise ConfigError(
+            f"SKSTACK_SECOND_FACTOR is {settings.second_factor!r}; it must be superusers, all, or empty"
+        )
 
 
 def _check_timezone(name: str) -> None:

@@ -87,6 +87,15 @@ def activate(name: str) -> None:
     click.echo(f"Activated {name}.")
 
 
+@user.command("remove-second-factor")
+@click.argument("name")
+@fails_in_one_line
+def remove_second_factor(name: str) -> None:
+    """Remove the second factor of the user NAME, whose phone is gone, and end their sessions."""
+    services.remove_second_factor(_user(name), actor=None, now=utcnow())
+    click.echo(f"Removed the second factor of {name}. Their sessions have ended.")
+
+
 @user.command("list")
 @fails_in_one_line
 def list_users() -> None:

@@ -36,6 +36,29 @@ class SignInForm(FlaskForm):
     next = HiddenField()
 
 
+class CodeForm(FlaskForm):
+    """A code of the second factor, and the page to go on to."""
+
+    code = StringField(N_("Code"), [DataRequired(_MISSING), Length(max=64)])
+    next = HiddenField()
+
+
+class PasswordAgainForm(FlaskForm):
+    """One's own password once more."""
+
+    password = PasswordField(N_("Present password"), [DataRequired(_MISSING)])
+
+
+class PasswordAndCodeForm(PasswordAgainForm):
+    """One's own password once more, and a code."""
+
+    code = StringField(
+        N_("Code"),
+        [DataRequired(_MISSING), Length(max=64)],
+        description=N_("Of your app, or a recovery code."),
+    )
+
+
 class ProfileForm(FlaskForm):
     """What people say about themselves."""
 
@@ -52,7 +75,7 @@ class RepeatedPassword(FlaskForm):
         N_("New password"),
         [DataRequired(_MISSING), Length(max=4 * passwords.LONGEST)],
         description=N_(
-            "At least %(count)s characters; nothing else is asked. Several words are easy to keep.",
+            "At least %(count)s characters, and none of those that everybody tries first. Several words are easy to keep.",
             count=passwords.SHORTEST,
         ),
     )

@@ -11,7 +11,7 @@ from flask_login import UserMixin
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from skstack.config import Settings
-from skstack.db import JsonColumn, UtcDateTime, utcnow
+from skstack.db import Encrypted, JsonColumn, UtcDateTime, utcnow
 from skstack.extensions import Model, db
 from skstack.messages import N_, Message
 
@@ -190,3 +190,41 @@ class SignInAttempt(Model):
     at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     account: Mapped[str] = mapped_column(sa.String(64))
     address: Mapped[str] = mapped_column(sa.String(64))
+
+
+class SecondFactor(Model):
+    """The secret that a person's authenticator app shares with skstack. Until it is confirmed it asks nothing."""
+
+    __tablename__ = "second_factors"
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    secret: Mapped[str] = mapped_column(Encrypted)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+    confirmed_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    # The time step of the last code that was taken: it and those before are used up.
+    last_step: Mapped[int] = mapped_column(default=0)
+
+
+class RecoveryCode(Model):
+    """A code for once, for the day on which the phone is gone. Only its hash is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    code_hash: Mapped[str] = mapped_column(sa.String(64))
+    used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class PendingSignIn(Model):
+    """A sign-in whose password was right and whose second factor is still asked for. It opens nothing."""
+
+    __tablename__ = "pending_sign_ins"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    way: Mapped[str] = mapped_column(sa.String(16))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+    user: Mapped[User] = relationship()

@@ -1,6 +1,7 @@
 """Passwords: argon2id hashes, and the rules a new one must follow.
 
-The rules are those of OWASP ASVS 5.0, V6.2: a length, and nothing about which kinds of characters.
+The rules are those of OWASP ASVS 5.0, V6.2: a length, none of the passwords that are tried first, and nothing about
+which kinds of characters.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def problems(password: str, username: str = "") -> list[Message]:
         return [N_("A password may have at most %(count)s characters.", count=LONGEST)]
     if username and password.casefold() == username.casefold():
         return [N_("The password must not be the user name.")]
+    if password.casefold() in _common():
+        return [N_("This password is one of those that everybody tries first. Choose another.")]
     return []
 
 
@@ -63,6 +66,14 @@ def generate() -> str:
 def _bytes(password: str) -> bytes:
     # Exactly as received (ASVS 6.2.8). Half of a surrogate pair is no valid text, but no reason to fail either.
     return password.encode("utf-8", "surrogatepass")
+
+
+@cache
+def _common() -> frozenset[str]:
+    """Return the common passwords that are long enough to pass otherwise, about 11,000."""
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # Here, since it takes 14 MB.
+
+    return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= SHORTEST)
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, make_response, render_template, request, url_for
 from flask_login import current_user
 
-from skstack.accounts import queries, services
+from skstack.accounts import queries, second_factor, services
 from skstack.accounts.blueprint import blueprint
 from skstack.accounts.forms import GroupForm, NewUserForm, RepeatedPassword, RoleForm, UserForm
 from skstack.accounts.models import Group, Page, Role, User
@@ -255,6 +255,7 @@ def _user_page(user: User | None, form: Any) -> str:
         user=user,
         form=form,
         may_set_superuser=_may_set_superuser(user),
+        second_factor=user is not None and second_factor.is_on(user),
         may_change=user is None or current_user.superuser or not user.superuser,
     )
 

@@ -108,6 +108,20 @@ def roles_with_counts() -> list[Counted]:
     ]
 
 
+def roles_with_holders(text: str = "") -> list[Role]:
+    """Return the roles by name with their holders; `text` is looked for in both. Two statements."""
+    rows = db.session.scalars(sa.select(Role).options(selectinload(Role.holders)).order_by(Role.name))
+    return [
+        row for row in rows if _mentions(text, row.name) or any(_is_called(text, one) for one in row.holders)
+    ]
+
+
+def superusers(text: str = "") -> list[User]:
+    """Return the superusers by name; `text` is looked for in it. One statement."""
+    rows = db.session.scalars(sa.select(User).where(User.superuser.is_(True)).order_by(User.username))
+    return [row for row in rows if _is_called(text, row)]
+
+
 def sessions_of(user: User, settings: Settings, now: dt.datetime) -> list[UserSession]:
     """Return the sessions of `user` that still hold, last used first. One statement."""
     rows = db.session.scalars(
@@ -123,3 +137,11 @@ def tokens_of(user: User) -> Sequence[ApiToken]:
     return db.session.scalars(
         sa.select(ApiToken).where(ApiToken.user_id == user.id).order_by(ApiToken.id.desc())
     ).all()
+
+
+def _is_called(text: str, user: User) -> bool:
+    return _mentions(text, user.username) or _mentions(text, user.display_name)
+
+
+def _mentions(text: str, name: str) -> bool:
+    return text.casefold() in name.casefold()

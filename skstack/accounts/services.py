@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from skstack.accounts import passwords, queries, signing_in, tokens
+from skstack.accounts import ending, new_password, passwords, queries, second_factor, tokens
 from skstack.accounts.models import Group, Page, Role, User
 from skstack.audit.services import Action, record
 from skstack.db import db, transaction, utcnow
@@ -127,12 +127,23 @@ def change_user(
 def set_password(user: User, password: str, *, actor: User | None, now: dt.datetime | None = None) -> None:
     """Give another person a password, and end all their sessions. Raises Invalid, and NotAllowed as for a change.
 
-    One's own password is changed with `signing_in.change_password`, which asks for the present one.
+    One's own password is changed with `new_password.change`, which asks for the present one.
     """
     _require_control(actor, user)
     if actor is not None and actor.id == user.id:
         raise NotAllowed(N_("Change your own password on your profile, where the present one is asked for."))
-    signing_in.set_password(user, password, actor=actor, now=now or utcnow())
+    new_password.give(user, password, actor=actor, now=now or utcnow())
+
+
+def remove_second_factor(user: User, *, actor: User | None, now: dt.datetime) -> None:
+    """Remove another's second factor, whose phone is gone, and end their sessions.
+
+    Raises Conflict if they have none, NotAllowed for oneself and as for a change.
+    """
+    _require_control(actor, user)
+    if actor is not None and actor.id == user.id:
+        raise NotAllowed(N_("Switch your own second factor off on your profile, where a code is asked for."))
+    second_factor.remove(user, actor=actor, now=now)
 
 
 def deactivate(user: User, *, actor: User | None, now: dt.datetime) -> None:
@@ -147,7 +158,7 @@ def deactivate(user: User, *, actor: User | None, now: dt.datetime) -> None:
             raise Conflict(N_("%(name)s is already deactivated.", name=user.username))
         _require_another(actor, user)
         user.active = False
-        signing_in.end_sessions(user, actor=actor, now=now)
+        ending.end_sessions(user, actor=actor, now=now)
         tokens.revoke_all(user, actor=actor, now=now)
         _record_change(actor, "user", user.id, user.username, {"active": True}, {"active": False})
 
@@ -353,6 +364,7 @@ __all__ = [
     "delete_group",
     "delete_role",
     "group_dependents",
+    "remove_second_factor",
     "save_group",
     "save_role",
     "set_password",

@@ -30,6 +30,7 @@ from skstack.web.errors import is_api
 
 _TOKEN = "_user_id"  # noqa: S105 - the name of the entry that Flask-Login looks at, not a token
 _CSRF = "csrf_token"
+_SECOND_STEP = "second_step"
 _SEEN_EVERY = dt.timedelta(minutes=1)
 
 
@@ -61,6 +62,17 @@ def begin(user: User, token: str, *, keep_forms: bool = False) -> None:
     if kept:
         session[_CSRF] = kept
     g._login_user = user
+
+
+def wait_for_second_step(token: str) -> None:
+    """Put the token of a sign-in that is not finished into the cookie. It signs nobody in."""
+    session[_SECOND_STEP] = token
+
+
+def second_step() -> str | None:
+    """Return the token of the sign-in that this browser has begun and not finished."""
+    found = session.get(_SECOND_STEP)
+    return found if isinstance(found, str) else None
 
 
 def forget() -> None:

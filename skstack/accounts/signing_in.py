@@ -1,38 +1,75 @@
-"""Signing in and out, the limits on attempts, and ending sessions.
+"""Signing in: the password, then the second factor where there is one, then a session.
 
-An attempt is counted before the password is looked at, so that twenty at once are twenty attempts, in all web
-processes together. Beyond the limit no password is looked at any more.
+What a browser holds between the two is the token of a `PendingSignIn`, which opens nothing.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import math
 import secrets
 from dataclasses import dataclass
+from enum import StrEnum
 
 import sqlalchemy as sa
 
-from skstack.accounts import passwords, queries
-from skstack.accounts.models import SignInAttempt, User, UserSession
+from skstack.accounts import attempts, ending, passwords, queries, second_factor
+from skstack.accounts.models import PendingSignIn, User, UserSession
 from skstack.audit.services import Action, record
 from skstack.config import Settings
 from skstack.crypto import hashed
 from skstack.db import db, transaction
-from skstack.errors import Conflict, Invalid, NotFound, TooManyRequests
+from skstack.errors import Gone, Invalid
 from skstack.messages import N_
 
+# Long enough to look for the phone.
+SECOND_STEP_TIME = dt.timedelta(minutes=10)
+
 _WRONG = N_("The user name or the password is wrong.")
-_ATTEMPTS_LOCK = 0x736B_7369  # Any number that nothing else in the database uses.
+_TOO_LATE = N_("This sign-in took too long, or was ended. Begin again.")
+
+
+class Way(StrEnum):
+    """How somebody showed who they are."""
+
+    PASSWORD = "password"  # noqa: S105 - a word, not a password
+
+
+class Step(StrEnum):
+    """What is still asked before a session begins."""
+
+    CODE = "code"
+    SET_UP = "set up"
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """Where a sign-in comes from. `former_token` is of the session that the browser had before, if any."""
+
+    address: str
+    user_agent: str
+    former_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A new session: whose, and the token that only the browser's cookie keeps."""
+    """A new session: whose, and the token that only the browser's cookie keeps.
+
+    With a `step` there is no session yet: the token is that of the second step.
+    """
 
     user: User
     token: str
-    renews: bool  # The browser's former session was this person's too, and had merely run out.
+    renews: bool = False  # The browser's former session was this person's too, and had merely run out.
+    step: Step | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A sign-in that waits for its second step."""
+
+    user: User
+    step: Step
+    pending: PendingSignIn
 
 
 def sign_in(
@@ -45,20 +82,20 @@ def sign_in(
     now: dt.datetime,
     former_token: str | None = None,
 ) -> SignIn:
-    """Begin a session for whom the password belongs to, and end the browser's former one.
+    """Begin a session, or its second step, for whom the password belongs to.
 
     Raises Invalid if name or password is wrong or the person is deactivated, without saying which, and
     TooManyRequests if the account or the address has used up its attempts.
     """
-    account = account_key(username)
-    last_attempt = _count_attempt(account, address, settings, now)
+    account = attempts.account_key(username)
+    attempt = attempts.count(account, address, settings, now)
     user = queries.user_named(username)
     seen_hash = user.password_hash if user else None
     if not passwords.is_right(seen_hash, password) or user is None or not user.active:
-        _record_failure(user, last_attempt)
+        reason = "unknown" if user is None else "deactivated" if not user.active else "password"
+        _record_failure(user, reason, attempt)
         raise Invalid({"": [_WRONG]})
     new_hash = passwords.hash_password(password) if passwords.is_outdated(seen_hash or "") else None
-    token = secrets.token_urlsafe(32)
     with transaction():
         db.session.refresh(user, with_for_update=True)
         # Another password, or deactivated, while this one was being looked at.
@@ -66,181 +103,121 @@ def sign_in(
             raise Invalid({"": [_WRONG]})
         if new_hash:
             user.password_hash = new_hash
-        user.signed_in_at = now
-        forget_attempts(account)
-        renews = _replace_former(former_token, user, now)
-        _delete_old(user, settings, now)
-        db.session.add(
-            UserSession(
-                token_hash=hashed(token),
-                user_id=user.id,
-                created_at=now,
-                seen_at=now,
-                address=address[:64],
-                user_agent=user_agent[:256],
-            )
+        attempts.forget(account)
+        browser = Browser(address, user_agent, former_token)
+        return enter(user, way=Way.PASSWORD, browser=browser, settings=settings, now=now)
+
+
+def enter(user: User, *, way: Way, browser: Browser, settings: Settings, now: dt.datetime) -> SignIn:
+    """Begin the session of somebody who has shown who they are, or its second step, in the transaction under way."""
+    step = _step(user, settings)
+    if step is None:
+        return _begin(user, way=way, browser=browser, settings=settings, now=now)
+    if step is Step.SET_UP:
+        second_factor.prepare(user, now=now)
+    token = secrets.token_urlsafe(32)
+    db.session.execute(sa.delete(PendingSignIn).where(PendingSignIn.created_at <= now - SECOND_STEP_TIME))
+    db.session.add(PendingSignIn(token_hash=hashed(token), user_id=user.id, way=str(way), created_at=now))
+    return SignIn(user, token, step=step)
+
+
+def waiting(token: str | None, *, settings: Settings, now: dt.datetime) -> Waiting:
+    """Return the sign-in that waits for its second step. Raises Gone if there is none, or none any more."""
+    found = None
+    if token is not None:
+        statement = sa.select(PendingSignIn).where(PendingSignIn.token_hash == hashed(token))
+        found = db.session.scalar(statement)
+    if found is None or now - found.created_at >= SECOND_STEP_TIME or not found.user.active:
+        raise Gone(_TOO_LATE)
+    step = _step(found.user, settings)
+    if step is None:  # The second factor was removed, and none is needed any more.
+        raise Gone(_TOO_LATE)
+    return Waiting(found.user, step, found)
+
+
+def finish(*, token: str | None, code: str, browser: Browser, settings: Settings, now: dt.datetime) -> SignIn:
+    """Begin the session of a sign-in whose code is right: one of the app, or a recovery code.
+
+    Raises Gone if the sign-in waits no more, Invalid with the field `code`, and TooManyRequests.
+    """
+    found = waiting(token, settings=settings, now=now)
+    if found.step is not Step.CODE:
+        raise Gone(_TOO_LATE)
+    attempt = _count_code(found.user, browser, settings, now)
+    with transaction():
+        right = second_factor.accept(found.user, code, now=now)
+        if right:
+            return _finish(found, browser, settings, now)
+    _record_failure(found.user, "second factor", attempt)
+    raise Invalid({"code": [second_factor.WRONG_CODE]})
+
+
+def finish_setting_up(
+    *, token: str | None, code: str, browser: Browser, settings: Settings, now: dt.datetime
+) -> tuple[SignIn, list[str]]:
+    """Confirm the second factor that somebody must set up before they get in, and begin their session.
+
+    Return it with the recovery codes. Raises Gone, Invalid with the field `code`, and TooManyRequests.
+    """
+    found = waiting(token, settings=settings, now=now)
+    if found.step is not Step.SET_UP:
+        raise Gone(_TOO_LATE)
+    _count_code(found.user, browser, settings, now)
+    with transaction():
+        codes = second_factor.confirm(actor=found.user, code=code, now=now)
+        return _finish(found, browser, settings, now), codes
+
+
+def _step(user: User, settings: Settings) -> Step | None:
+    if second_factor.is_on(user):
+        return Step.CODE
+    return Step.SET_UP if second_factor.is_required(user, settings) else None
+
+
+def _count_code(user: User, browser: Browser, settings: Settings, now: dt.datetime) -> attempts.Attempt:
+    key = attempts.code_key(user.username)
+    return attempts.count(key, browser.address, settings, now, most=attempts.MOST_CODES)
+
+
+def _finish(found: Waiting, browser: Browser, settings: Settings, now: dt.datetime) -> SignIn:
+    """Begin the session, unless another request has taken the same sign-in or the person is out meanwhile."""
+    user = found.user
+    db.session.refresh(user, with_for_update=True)
+    taken = db.session.execute(sa.delete(PendingSignIn).where(PendingSignIn.id == found.pending.id))
+    if not taken.rowcount or not user.active:  # type: ignore[attr-defined]  # a CursorResult, for a DELETE
+        raise Gone(_TOO_LATE)
+    attempts.forget(attempts.code_key(user.username))
+    return _begin(user, way=Way(found.pending.way), browser=browser, settings=settings, now=now)
+
+
+def _begin(user: User, *, way: Way, browser: Browser, settings: Settings, now: dt.datetime) -> SignIn:
+    token = secrets.token_urlsafe(32)
+    user.signed_in_at = now
+    renews = _replace_former(browser.former_token, user, now)
+    _delete_old(user, settings, now)
+    db.session.add(
+        UserSession(
+            token_hash=hashed(token),
+            user_id=user.id,
+            created_at=now,
+            seen_at=now,
+            address=browser.address[:64],
+            user_agent=browser.user_agent[:256],
         )
-        record(Action.SIGNED_IN, actor=user, object_type="user", object_id=user.id, object_name=user.username)
+    )
+    record(
+        Action.SIGNED_IN,
+        actor=user,
+        object_type="user",
+        object_id=user.id,
+        object_name=user.username,
+        way=str(way),
+        second_factor=second_factor.is_on(user),
+    )
     return SignIn(user, token, renews)
 
 
-def sign_out(*, token: str, actor: User, now: dt.datetime) -> None:
-    """End the session that `token` belongs to. Does nothing if it has ended."""
-    with transaction():
-        if _end(now, UserSession.token_hash == hashed(token)):
-            record(
-                Action.SIGNED_OUT,
-                actor=actor,
-                object_type="user",
-                object_id=actor.id,
-                object_name=actor.username,
-            )
-
-
-def end_session(session_id: int, *, actor: User, now: dt.datetime) -> None:
-    """End one of the actor's own sessions. Raises NotFound if it is nobody's or another's, Conflict if it has ended."""
-    with transaction():
-        row = db.session.get(UserSession, session_id)
-        if row is None or row.user_id != actor.id:
-            raise NotFound
-        if not _end(now, UserSession.id == session_id):
-            raise Conflict(N_("This session has already ended."))
-        record(
-            Action.SESSION_ENDED,
-            actor=actor,
-            object_type="user",
-            object_id=actor.id,
-            object_name=actor.username,
-            sessions=1,
-        )
-
-
-def end_sessions(user: User, *, actor: User | None, now: dt.datetime, but: int | None = None) -> int:
-    """End all sessions of `user`, except the one with the id `but`, and return how many ended."""
-    with transaction():
-        ended = _end(now, UserSession.user_id == user.id, UserSession.id != (but or 0))
-        if ended:
-            record(
-                Action.SESSION_ENDED,
-                actor=actor,
-                object_type="user",
-                object_id=user.id,
-                object_name=user.username,
-                sessions=ended,
-            )
-    return ended
-
-
-def change_password(
-    *, actor: User, current: str, new: str, session_id: int | None, settings: Settings, now: dt.datetime
-) -> None:
-    """Change the actor's own password, and end their sessions on other devices.
-
-    Raises Invalid with the field `current` or `new`, and TooManyRequests: a session left open must not be a way
-    to guess the password.
-    """
-    account = account_key(actor.username)
-    _count_attempt(account, "", settings, now)
-    if not passwords.is_right(actor.password_hash, current):
-        raise Invalid({"current": [N_("This is not your password.")]})
-    forget_attempts(account)
-    if current == new:
-        raise Invalid({"new": [N_("The new password is the old one. Choose another.")]})
-    set_password(actor, new, actor=actor, now=now, keep_session=session_id, field="new")
-
-
-def set_password(
-    user: User,
-    password: str,
-    *,
-    actor: User | None,
-    now: dt.datetime,
-    keep_session: int | None = None,
-    field: str = "password",
-) -> None:
-    """Give `user` a password and end their sessions, except `keep_session`. Raises Invalid with `field`.
-
-    Who may do this is asked by the callers.
-    """
-    if found := passwords.problems(password, user.username):
-        raise Invalid({field: found})
-    password_hash = passwords.hash_password(password)
-    with transaction():
-        user.password_hash = password_hash
-        forget_attempts(account_key(user.username))
-        ended = _end(now, UserSession.user_id == user.id, UserSession.id != (keep_session or 0))
-        record(
-            Action.PASSWORD_CHANGED,
-            actor=actor,
-            object_type="user",
-            object_id=user.id,
-            object_name=user.username,
-            sessions_ended=ended,
-        )
-
-
-def account_key(username: str) -> str:
-    """Return what an account's attempts are counted under.
-
-    It is a hash, because people type their password into the field for the name, and that must not be kept.
-    """
-    return hashed(username.strip().lower())
-
-
-def forget_attempts(account: str) -> None:
-    """Forget the failed attempts of an account, after a right password or when it was given a new one."""
-    with transaction():
-        db.session.execute(sa.delete(SignInAttempt).where(SignInAttempt.account == account))
-
-
-def _count_attempt(account: str, address: str, settings: Settings, now: dt.datetime) -> bool:
-    """Count an attempt, and say whether it is the last before the pause. Raises TooManyRequests beyond it.
-
-    An empty `address` is not counted: a signed-in person asks, and others share that address.
-    """
-    since = now - dt.timedelta(seconds=settings.login_pause)
-    with transaction():
-        if db.engine.dialect.name == "postgresql":  # SQLite writes one at a time anyway.
-            db.session.execute(sa.select(sa.func.pg_advisory_xact_lock(_ATTEMPTS_LOCK)))
-        db.session.execute(sa.delete(SignInAttempt).where(SignInAttempt.at <= since))
-        of_account = _attempts(SignInAttempt.account == account, settings.login_attempts)
-        of_address = (
-            _attempts(SignInAttempt.address == address, settings.login_attempts_address) if address else []
-        )
-        for attempts, most in (
-            (of_account, settings.login_attempts),
-            (of_address, settings.login_attempts_address),
-        ):
-            if len(attempts) >= most:
-                raise _pause(attempts[-1] - since)
-        db.session.add(SignInAttempt(at=now, account=account, address=address[:64]))
-    return (
-        len(of_account) + 1 == settings.login_attempts
-        or len(of_address) + 1 == settings.login_attempts_address
-    )
-
-
-def _attempts(condition: sa.ColumnElement[bool], most: int) -> list[dt.datetime]:
-    """Return the times of the latest attempts, newest first: as many as decide."""
-    return list(
-        db.session.scalars(
-            sa.select(SignInAttempt.at).where(condition).order_by(SignInAttempt.at.desc()).limit(most)
-        )
-    )
-
-
-def _pause(left: dt.timedelta) -> TooManyRequests:
-    seconds = max(1, math.ceil(left.total_seconds()))
-    return TooManyRequests(
-        N_(
-            "Too many failed attempts. Try again in %(minutes)s min, or ask an administrator for a new password.",
-            minutes=math.ceil(seconds / 60),
-        ),
-        retry_after=seconds,
-    )
-
-
-def _record_failure(user: User | None, last_attempt: bool) -> None:
+def _record_failure(user: User | None, reason: str, attempt: attempts.Attempt) -> None:
     """Write the audit event of a failed sign-in. A name that nobody has is not kept; it may be a password."""
     with transaction():
         record(
@@ -249,8 +226,8 @@ def _record_failure(user: User | None, last_attempt: bool) -> None:
             object_type="user",
             object_id=user.id if user else None,
             object_name=user.username if user else "",
-            reason="unknown" if user is None else "deactivated" if not user.active else "password",
-            limit_reached=last_attempt,
+            reason=reason,
+            limit_reached=attempt.is_last,
         )
 
 
@@ -261,7 +238,7 @@ def _replace_former(former_token: str | None, user: User, now: dt.datetime) -> b
     former = db.session.scalar(sa.select(UserSession).where(UserSession.token_hash == hashed(former_token)))
     if former is None or former.ended_at is not None:
         return False
-    _end(now, UserSession.id == former.id)
+    ending.end(now, UserSession.id == former.id)
     return former.user_id == user.id
 
 
@@ -271,9 +248,3 @@ def _delete_old(user: User, settings: Settings, now: dt.datetime) -> None:
     db.session.execute(
         sa.delete(UserSession).where(UserSession.user_id == user.id, UserSession.created_at < oldest)
     )
-
-
-def _end(now: dt.datetime, *conditions: sa.ColumnElement[bool]) -> int:
-    """End those sessions that have not ended yet, and return how many."""
-    statement = sa.update(UserSession).where(UserSession.ended_at.is_(None), *conditions).values(ended_at=now)
-    return int(db.session.execute(statement.execution_options(synchronize_session="fetch")).rowcount)  # type: ignore[attr-defined]  # a CursorResult, for an UPDATE

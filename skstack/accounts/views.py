@@ -1,76 +1,37 @@
-"""Pages to sign in and out, and one's own profile, password, tokens and sessions."""
+"""One's own profile, password, tokens and sessions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, current_app, make_response, redirect, render_template, request, url_for
+from flask import Response, current_app, make_response, render_template, request, url_for
 from flask_babel import gettext
 from flask_login import current_user
 from wtforms.fields.choices import SelectChoice
 
-from skstack.accounts import people_views, profile, queries, sessions, signing_in, tokens
+from skstack.accounts import (
+    ending,
+    matrix_views,
+    new_password,
+    people_views,
+    profile,
+    queries,
+    second_factor_views,
+    sessions,
+    sign_in_views,
+    tokens,
+)
 from skstack.accounts.blueprint import blueprint
-from skstack.accounts.forms import OwnPasswordForm, ProfileForm, SignInForm, TokenForm
+from skstack.accounts.forms import OwnPasswordForm, ProfileForm, TokenForm
 from skstack.accounts.sessions import signed_in_user
 from skstack.db import utcnow
 from skstack.errors import Invalid, TooManyRequests
-from skstack.messages import N_, Message
+from skstack.messages import N_
 from skstack.web.forms import go_to, place_errors, tell
 from skstack.web.permissions import Permission, permit
 from skstack.web.text import LANGUAGES, translate
 
 _THEMES = (("auto", N_("As the system")), ("light", N_("Light")), ("dark", N_("Dark")))
-
-
-@blueprint.get("/sign-in")
-@permit(Permission.ANYONE)
-def sign_in() -> Response:
-    """Ask for name and password, or go on if somebody is signed in."""
-    target = sessions.local_path(request.args.get("next"), "")
-    if current_user.is_authenticated:
-        return make_response(redirect(target or url_for("dashboard.index"), 303))
-    return _sign_in_page(SignInForm(next=target), message=N_("Sign in to go on.") if target else "")
-
-
-@blueprint.post("/sign-in")
-@permit(Permission.ANYONE)
-def sign_in_post() -> Response:
-    """Begin a session; 422 if name or password is wrong, 429 beyond the limit of attempts."""
-    form = SignInForm()
-    if not form.validate_on_submit():
-        return _sign_in_page(form, 422)
-    try:
-        found = signing_in.sign_in(
-            username=form.username.data,
-            password=form.password.data,
-            address=request.remote_addr or "",
-            user_agent=request.user_agent.string,
-            settings=current_app.config["SKSTACK"],
-            now=utcnow(),
-            former_token=sessions.token(),
-        )
-    except Invalid as err:
-        place_errors(form, err)
-        return _sign_in_page(form, 422)
-    except TooManyRequests as err:
-        form.form_errors.append(err.message)
-        response = _sign_in_page(form, 429)
-        response.headers["Retry-After"] = str(err.retry_after)
-        return response
-    sessions.begin(found.user, found.token, keep_forms=found.renews)
-    return make_response(redirect(sessions.local_path(form.next.data, url_for("dashboard.index")), 303))
-
-
-@blueprint.post("/sign-out")
-@permit(Permission.SIGNED_IN)
-def sign_out() -> Response:
-    """End this session, here and wherever else its cookie is."""
-    signing_in.sign_out(token=sessions.token() or "", actor=signed_in_user(), now=utcnow())
-    sessions.forget()
-    response = go_to(url_for("accounts.sign_in"))
-    response.headers["Clear-Site-Data"] = '"cache"'
-    return response
 
 
 @blueprint.get("/me")
@@ -128,7 +89,7 @@ def change_my_password() -> Response:
     status = 422
     if form.validate_on_submit():
         try:
-            signing_in.change_password(
+            new_password.change(
                 actor=signed_in_user(),
                 current=form.current.data,
                 new=form.new.data,
@@ -194,7 +155,7 @@ def my_sessions() -> str:
 @permit(Permission.SIGNED_IN)
 def end_session(session_id: int) -> Response:
     """End one of one's own sessions; 404 for another's, 409 if it has ended."""
-    signing_in.end_session(session_id, actor=signed_in_user(), now=utcnow())
+    ending.end_session(session_id, actor=signed_in_user(), now=utcnow())
     tell(N_("The session has ended."))
     return go_to(url_for("accounts.my_sessions"))
 
@@ -204,13 +165,9 @@ def end_session(session_id: int) -> Response:
 def end_other_sessions() -> Response:
     """End all of one's own sessions but this one."""
     actor = signed_in_user()
-    signing_in.end_sessions(actor, actor=actor, now=utcnow(), but=sessions.current_session_id())
+    ending.end_sessions(actor, actor=actor, now=utcnow(), but=sessions.current_session_id())
     tell(N_("Your other sessions have ended."))
     return go_to(url_for("accounts.my_sessions"))
-
-
-def _sign_in_page(form: SignInForm, status: int = 200, message: Message | str = "") -> Response:
-    return make_response(render_template("accounts/sign_in.html", form=form, message=message), status)
 
 
 def _profile_form(**values: Any) -> ProfileForm:
@@ -251,4 +208,4 @@ def _settings() -> Any:
     return current_app.config["SKSTACK"]
 
 
-__all__ = ["blueprint", "people_views"]
+__all__ = ["blueprint", "matrix_views", "people_views", "second_factor_views", "sign_in_views"]

@@ -27,6 +27,10 @@ class Action(StrEnum):
     SIGNED_OUT = "session.signed_out"
     SESSION_ENDED = "session.ended"
     PASSWORD_CHANGED = "user.password_changed"  # noqa: S105 - a name, not a password
+    SECOND_FACTOR_SET_UP = "user.second_factor_set_up"
+    SECOND_FACTOR_REMOVED = "user.second_factor_removed"
+    RECOVERY_CODES_RENEWED = "user.recovery_codes_renewed"
+    RECOVERY_CODE_USED = "user.recovery_code_used"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a name, not a token
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a name, not a token
     CREATED = "created"

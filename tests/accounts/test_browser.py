@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -20,6 +21,7 @@ users: [{username: alice, email: alice@example.org, groups: [ops], roles: [opera
 PATHS = (
     "/me",
     "/me/password",
+    "/me/second-factor",
     "/me/tokens",
     "/me/sessions",
     "/accounts/users",
@@ -33,6 +35,7 @@ PATHS = (
     "/accounts/roles",
     "/accounts/roles/new",
     "/accounts/roles/1",
+    "/accounts/matrix",
 )
 
 
@@ -59,11 +62,11 @@ def page(server: Server, browser: Browser) -> Iterator[Page]:
     assert [text for text in said if "the server responded with a status of" not in text] == []
 
 
-def sign_in(page: Page, username: str, password: str) -> None:
+def sign_in(page: Page, username: str, password: str, *, leads_to: str = "") -> None:
     page.get_by_label("User name").fill(username)
     page.locator("input[name=password]").fill(password)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(lambda url: "/sign-in" not in url)
+    page.wait_for_url(lambda url: leads_to in url if leads_to else "/sign-in" not in url)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
@@ -110,6 +113,38 @@ def test_a_person_is_added_and_signs_in(page: Page, server: Server, browser: Bro
     sign_in(other, "dora", "long enough")
     expect(other).to_have_url(f"{server.url}/me")
     other.context.close()
+
+
+def test_a_second_factor_is_set_up_and_asked_for(server: Server, browser: Browser) -> None:
+    server.command("user", "set-password", "bob", "--password-stdin", input="bob has a long one")
+    context = browser.new_context(base_url=server.url, viewport={"width": 360, "height": 800})
+    page = context.new_page()
+    page.goto("/me/second-factor")
+    sign_in(page, "bob", "bob has a long one")
+    page.locator("input[name=password]").fill("bob has a long one")
+    page.get_by_role("button", name="Set up").click()
+    found = {"the secret": axe.violations(page)}
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    secret = page.get_by_role("button", name="Copy the key").get_attribute("data-copy") or ""
+    page.get_by_role("textbox", name="Code").fill(pyotp.TOTP(secret).now())
+    page.get_by_role("button", name="Switch on").click()
+    found["recovery codes"] = axe.violations(page)
+    code = page.locator(".recovery-codes code").first.inner_text()
+    page.get_by_role("link", name="I have kept them").click()
+    found["switched on"] = axe.violations(page)
+    context.clear_cookies()
+    page.goto("/me/tokens")
+    sign_in(page, "bob", "bob has a long one", leads_to="/sign-in/code")
+    found["the code"] = axe.violations(page)
+    page.get_by_role("textbox", name="Code").fill("000000")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("This code is wrong")).to_be_visible()
+    page.get_by_role("link", name="Use a recovery code").click()
+    page.get_by_role("textbox", name="Code").fill(code)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/me/tokens")
+    assert {what: wrong for what, wrong in found.items() if wrong} == {}
+    context.close()
 
 
 def test_a_session_that_ends_in_the_middle_loses_nothing(page: Page, server: Server) -> None:

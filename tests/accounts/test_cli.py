@@ -8,6 +8,9 @@ from flask import Flask
 from flask.testing import FlaskCliRunner
 
 from skstack.accounts import passwords, queries
+from skstack.accounts.models import SecondFactor
+from skstack.db import transaction, utcnow
+from skstack.extensions import db
 from tests import factories
 
 pytestmark = pytest.mark.both_databases
@@ -102,6 +105,16 @@ def test_user_deactivate_activate_and_list(app: Flask, command: FlaskCliRunner) 
     assert lines == ["alice\tdeactivated\t-\tops\tmember", "root\tactive\tsuperuser\t-\t-"]
     assert run(command, "user activate alice").exit_code == 0
     assert "already active" in refused(run(command, "user activate alice"))
+
+
+def test_user_remove_second_factor(app: Flask, command: FlaskCliRunner) -> None:
+    with app.app_context():
+        root = factories.root()
+        with transaction():
+            db.session.add(SecondFactor(user_id=root.id, secret="A" * 32, confirmed_at=utcnow()))
+    done = run(command, "user remove-second-factor root")
+    assert (done.exit_code, "second factor of root" in done.stdout) == (0, True)
+    assert "has no second factor" in refused(run(command, "user remove-second-factor root"))
 
 
 def test_token_create_prints_the_token_alone(app: Flask, command: FlaskCliRunner) -> None:

@@ -51,7 +51,7 @@ def test_an_unknown_account_costs_a_computation_too(monkeypatch: pytest.MonkeyPa
     ("password", "refused"),
     [
         ("1234567", True),
-        ("12345678", False),
+        ("ab3d5f7h", False),
         ("x" * 64, False),
         ("x" * 256, False),
         ("x" * 257, True),
@@ -67,6 +67,18 @@ def test_asvs_6_2_length_and_no_composition_rules(password: str, refused: bool) 
 def test_asvs_6_2_11_the_user_name_is_no_password() -> None:
     assert passwords.problems("Administrator", "administrator")
     assert not passwords.problems("Administrator", "alice")
+
+
+@pytest.mark.parametrize(
+    "password", ["12345678", "password", "PassWord", "iloveyou", "1qaz2wsx", "qwertyuiop"]
+)
+def test_asvs_6_2_4_what_everybody_tries_first_is_refused(password: str) -> None:
+    (found,) = passwords.problems(password)
+    assert "everybody tries first" in str(found)
+
+
+def test_asvs_6_2_4_the_list_has_at_least_3000_passwords_that_are_long_enough() -> None:
+    assert len(passwords._common()) >= 3000
 
 
 def test_asvs_6_2_8_a_password_is_taken_exactly_as_received() -> None:

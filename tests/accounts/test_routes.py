@@ -16,7 +16,14 @@ from tests import factories
 from tests.accounts.conftest import Person
 
 BrowserOf = Callable[[str], Person]
-ANYONE = {"accounts.sign_in", "accounts.sign_in_post"}
+ANYONE = {
+    "accounts.sign_in",
+    "accounts.sign_in_post",
+    "accounts.code",
+    "accounts.code_post",
+    "accounts.set_up",
+    "accounts.set_up_post",
+}
 OWN = {
     "accounts.sign_out",
     "accounts.me",
@@ -24,6 +31,11 @@ OWN = {
     "accounts.set_language",
     "accounts.my_password",
     "accounts.change_my_password",
+    "accounts.my_second_factor",
+    "accounts.begin_second_factor",
+    "accounts.confirm_second_factor",
+    "accounts.renew_recovery_codes",
+    "accounts.switch_second_factor_off",
     "accounts.my_tokens",
     "accounts.create_token",
     "accounts.revoke_token",
@@ -31,6 +43,8 @@ OWN = {
     "accounts.end_session",
     "accounts.end_other_sessions",
 }
+# The second step of a sign-in: without one that waits for it there is nothing to do but begin.
+SECOND_STEP = {"accounts.code", "accounts.code_post", "accounts.set_up", "accounts.set_up_post"}
 # What the other requests need is taken away at the end.
 LAST = ("accounts.delete_group", "accounts.delete_role", "accounts.end_other_sessions", "accounts.sign_out")
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -86,7 +100,7 @@ def test_anonymous_people_only_sign_in(client: FlaskClient, routes: list[tuple[s
     for endpoint, method, address in routes:
         status = ask(client, method, address)
         if endpoint in ANYONE:
-            assert status == (200 if method == "GET" else 400), endpoint
+            assert status == (400 if method == "POST" else 303 if endpoint in SECOND_STEP else 200), endpoint
         else:
             assert status == (303 if method == "GET" else 401), endpoint
 
@@ -102,6 +116,8 @@ def test_those_without_the_page_reach_their_own_profile_only(
             assert status in (303, 422), endpoint
         elif endpoint in ("accounts.revoke_token", "accounts.end_session"):
             assert status == 404, f"{endpoint}: another's, so that it does not exist"
+        elif endpoint == "accounts.confirm_second_factor":
+            assert status == 410, f"{endpoint}: nothing waits to be confirmed"
         elif endpoint in OWN:
             assert status in (200, 303, 422), endpoint
         else:
@@ -117,10 +133,12 @@ def test_administrators_reach_every_page(
         status = ask(client, method, address)
         if endpoint in ("accounts.revoke_token", "accounts.end_session"):
             assert status == 404, endpoint
-        else:  # 409: activated while active.
-            assert status in (200, 303, 422) or (endpoint, status) == ("accounts.activate_user", 409), (
-                endpoint
-            )
+        elif endpoint == "accounts.confirm_second_factor":
+            assert status == 410, endpoint
+        elif endpoint in ("accounts.activate_user", "accounts.remove_second_factor"):
+            assert status == 409, f"{endpoint}: active, and without a second factor"
+        else:
+            assert status in (200, 303, 422), endpoint
 
 
 def test_a_role_taken_away_closes_its_pages_at_once(app: Flask, browser_of: BrowserOf) -> None:
@@ -151,6 +169,7 @@ def test_what_does_not_exist_is_not_found(browser_of: BrowserOf) -> None:
     for address in (
         "users/9999/deactivate",
         "users/9999/activate",
+        "users/9999/second-factor/remove",
         "groups/9999/delete",
         "roles/9999/delete",
     ):

@@ -17,7 +17,7 @@ from flask_login import current_user
 from werkzeug.test import TestResponse
 
 from skstack import create_app
-from skstack.accounts import sessions, signing_in
+from skstack.accounts import ending, sessions
 from skstack.accounts.models import ApiToken, User, UserSession
 from skstack.config import Settings
 from skstack.crypto import hashed
@@ -526,5 +526,5 @@ def test_the_row_behind_current_user_is_given_to_services(app: Flask, alice: Use
 def test_sign_out_twice_is_quiet(app: Flask, browser_of: BrowserOf) -> None:
     person = browser_of("alice")
     with app.app_context():
-        signing_in.end_sessions(person.user, actor=None, now=utcnow())
+        ending.end_sessions(person.user, actor=None, now=utcnow())
     assert person.client.post("/sign-out").status_code == 401

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from skstack.accounts import passwords, queries, signing_in
+from skstack.accounts import ending, new_password, passwords, queries, signing_in
 from skstack.accounts.models import SignInAttempt, User, UserSession
 from skstack.audit.models import AuditEvent
 from skstack.audit.services import Action
@@ -243,7 +243,7 @@ def test_forms_are_kept_only_for_ones_own_session_that_ran_out(context: Flask, s
     of_another = sign_in(settings, "bob")
     assert not sign_in(settings, former_token=of_another.token).renews
     ended = sign_in(settings)
-    signing_in.end_sessions(alice, actor=alice, now=utcnow())
+    ending.end_sessions(alice, actor=alice, now=utcnow())
     assert not sign_in(settings, former_token=ended.token).renews
     assert not sign_in(settings, former_token="of no session").renews
 
@@ -252,7 +252,7 @@ def test_asvs_7_4_1_signing_out_ends_the_session_once(context: Flask, settings: 
     alice = factories.alice()
     token, other = sign_in(settings).token, sign_in(settings).token
     for _ in range(2):
-        signing_in.sign_out(token=token, actor=alice, now=utcnow())
+        ending.sign_out(token=token, actor=alice, now=utcnow())
     assert session_of(token).ended_at is not None
     assert session_of(other).ended_at is None
     assert len(events(Action.SIGNED_OUT)) == 1
@@ -262,12 +262,12 @@ def test_a_session_is_ended_by_its_owner_once(context: Flask, settings: Settings
     alice, bob = factories.alice(), factories.bob()
     row = session_of(sign_in(settings).token)
     with pytest.raises(NotFound):
-        signing_in.end_session(row.id, actor=bob, now=utcnow())
-    signing_in.end_session(row.id, actor=alice, now=utcnow())
+        ending.end_session(row.id, actor=bob, now=utcnow())
+    ending.end_session(row.id, actor=alice, now=utcnow())
     with pytest.raises(Conflict):
-        signing_in.end_session(row.id, actor=alice, now=utcnow())
+        ending.end_session(row.id, actor=alice, now=utcnow())
     with pytest.raises(NotFound):
-        signing_in.end_session(999, actor=alice, now=utcnow())
+        ending.end_session(999, actor=alice, now=utcnow())
     assert len(events(Action.SESSION_ENDED)) == 1
 
 
@@ -275,10 +275,10 @@ def test_all_other_sessions_end_and_nobody_elses(context: Flask, settings: Setti
     alice, _ = factories.alice(), factories.bob()
     mine, *others = [session_of(sign_in(settings).token) for _ in range(3)]
     of_bob = session_of(sign_in(settings, "bob").token)
-    assert signing_in.end_sessions(alice, actor=alice, now=utcnow(), but=mine.id) == 2
+    assert ending.end_sessions(alice, actor=alice, now=utcnow(), but=mine.id) == 2
     db.session.expire_all()
     assert [row.ended_at is None for row in (mine, *others, of_bob)] == [True, False, False, True]
-    assert signing_in.end_sessions(alice, actor=alice, now=utcnow(), but=mine.id) == 0
+    assert ending.end_sessions(alice, actor=alice, now=utcnow(), but=mine.id) == 0
 
 
 def test_asvs_7_4_3_a_password_change_ends_other_sessions(context: Flask, settings: Settings) -> None:
@@ -326,7 +326,7 @@ def test_a_new_password_ends_the_pause(context: Flask, settings: Settings) -> No
     alice = factories.alice()
     for _ in range(LIMIT):
         fail(settings)
-    signing_in.set_password(alice, "a new long one", actor=None, now=utcnow())
+    new_password.give(alice, "a new long one", actor=None, now=utcnow())
     assert sign_in(settings, password="a new long one").user is alice
 
 
@@ -346,4 +346,4 @@ def change(actor: User, settings: Settings, **given: Any) -> None:
         "session_id": None,
         **given,
     }
-    signing_in.change_password(actor=actor, settings=settings, now=utcnow(), **values)
+    new_password.change(actor=actor, settings=settings, now=utcnow(), **values)

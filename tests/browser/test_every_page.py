@@ -71,6 +71,7 @@ PAGES = {
     "accounts.sign_in": "/sign-in",
     "accounts.me": "/me",
     "accounts.my_password": "/me/password",
+    "accounts.my_second_factor": "/me/second-factor",
     "accounts.my_sessions": "/me/sessions",
     "accounts.my_tokens": "/me/tokens",
     "accounts.users": "/accounts/users",
@@ -83,6 +84,7 @@ PAGES = {
     "accounts.roles": "/accounts/roles",
     "accounts.role": "/accounts/roles/1",
     "accounts.new_role": "/accounts/roles/new",
+    "accounts.matrix": "/accounts/matrix",
     "notifications.index": "/notifications",
     "notifications.mine": "/me/notifications",
     "notifications.of_flow": "/config/approval-flows/1/notifications",
@@ -141,6 +143,8 @@ OTHER_STATES = {
 }
 NO_PAGES = {
     "static": "files",
+    "accounts.code": "leads to the sign-in, whose second step it is; looked at in tests/accounts/test_browser.py",
+    "accounts.set_up": "leads to the sign-in, whose second step it is; looked at in tests/accounts/test_browser.py",
     "health.alive": "plain text",
     "health.ready": "plain text",
     "catalog.index": "leads to the first page of the configuration",
