@@ -35,7 +35,7 @@ class Page(StrEnum):
 
 _PAGE_LABELS = {
     Page.SUBMIT: N_("Submit"),
-    Page.APPROVE: N_("Approve"),
+    Page.APPROVE: N_("Approvals"),
     Page.EXECUTE: N_("Execute"),
     Page.AUDIT: N_("Audit"),
     Page.CONFIGURATION: N_("Configuration"),

@@ -30,7 +30,7 @@ class ChangedValue:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """The last edit of a work order since a ticket was submitted."""
+    """An edit of a work order: who, and when."""
 
     by: str
     at: dt.datetime
@@ -40,8 +40,9 @@ class Edit:
 class Comparison:
     """A ticket beside `last`, the success of its work order that ended last; None if there was none.
 
-    `lines` are all command lines, each with SAME, REMOVED or ADDED. `edit` is set if the work order was edited after
-    the submission, which changes nothing of what runs.
+    `lines` are all command lines, each with SAME, REMOVED or ADDED. `edit` is the last edit of the work order after
+    the submission, which changes nothing of what runs; `edit_between` the last one between that success's submission
+    and this one: it is why the same values may give other lines.
     """
 
     last: Ticket | None
@@ -49,6 +50,7 @@ class Comparison:
     lines: Sequence[tuple[str, str]] = ()
     targets: tuple[str, str] | None = None
     edit: Edit | None = None
+    edit_between: Edit | None = None
 
     @property
     def changed_lines(self) -> int:
@@ -64,9 +66,9 @@ def comparisons(tickets: Iterable[Ticket]) -> dict[int, Comparison]:
     """Return the comparison of each ticket, by its id. Needs two statements, however many there are."""
     tickets = list(tickets)
     lasts = _last_successes(tickets)
-    edits = _edits(tickets)
+    edits = _edits(tickets, lasts)
     return {
-        ticket.id: _compare(ticket, lasts.get(ticket.workorder_id), edits.get(ticket.workorder_id))
+        ticket.id: _compare(ticket, lasts.get(ticket.workorder_id), edits.get(ticket.workorder_id, ()))
         for ticket in tickets
     }
 
@@ -92,9 +94,14 @@ def _last_successes(tickets: Sequence[Ticket]) -> dict[int, Ticket]:
     return {one.workorder_id: one for one in found}
 
 
-def _edits(tickets: Sequence[Ticket]) -> dict[int, Edit]:
-    """Return the last edit of each work order that is not in the version any more that was submitted."""
-    edited = {one.workorder_id for one in tickets if one.workorder.version != one.workorder_version}
+def _edits(tickets: Sequence[Ticket], lasts: Mapping[int, Ticket]) -> dict[int, list[Edit]]:
+    """Return the edits, oldest first, of each work order that is or was in another version than what was submitted."""
+    edited = {
+        one.workorder_id
+        for one in tickets
+        if {one.workorder.version, lasts.get(one.workorder_id, one).workorder_version}
+        != {one.workorder_version}
+    }
     if not edited:
         return {}
     events = db.session.scalars(
@@ -106,11 +113,17 @@ def _edits(tickets: Sequence[Ticket]) -> dict[int, Edit]:
         )
         .order_by(AuditEvent.id)
     )
-    return {event.object_id: Edit(event.actor, event.at) for event in events if event.object_id is not None}
+    found: dict[int, list[Edit]] = {}
+    for event in events:
+        if event.object_id is not None:
+            found.setdefault(event.object_id, []).append(Edit(event.actor, event.at))
+    return found
 
 
-def _compare(ticket: Ticket, last: Ticket | None, edit: Edit | None) -> Comparison:
-    edit = edit if edit is not None and ticket.workorder.version != ticket.workorder_version else None
+def _compare(ticket: Ticket, last: Ticket | None, edits: Sequence[Edit]) -> Comparison:
+    edit = None
+    if ticket.workorder.version != ticket.workorder_version:
+        edit = next((one for one in reversed(edits) if one.at >= ticket.created_at), None)
     if last is None:
         return Comparison(None, edit=edit)
     before, after = Plan.from_json(last.plan), Plan.from_json(ticket.plan)
@@ -121,7 +134,15 @@ def _compare(ticket: Ticket, last: Ticket | None, edit: Edit | None) -> Comparis
         lines=_lines([step.shown for step in before.steps], [step.shown for step in after.steps]),
         targets=targets if targets[0] != targets[1] else None,
         edit=edit,
+        edit_between=_edit_between(last, ticket, edits),
     )
+
+
+def _edit_between(last: Ticket, ticket: Ticket, edits: Sequence[Edit]) -> Edit | None:
+    if last.workorder_version == ticket.workorder_version:
+        return None
+    first, second = sorted((last.created_at, ticket.created_at))
+    return next((one for one in reversed(edits) if first <= one.at <= second), None)
 
 
 def _values(

@@ -47,15 +47,15 @@ def approve(ticket: Ticket, *, actor: User, comment: str = "", level: int | None
 def reject(ticket: Ticket, *, actor: User, comment: str, level: int | None = None) -> None:
     """Say no, with a reason, which ends the ticket: at the level that waits, or at the one decided last.
 
-    Raises as `approve`; Conflict too if the system will start it by itself, since its last approval is final; Invalid
-    without a comment.
+    `level` is the one that the actor saw waiting, 0 if none was. Raises as `approve`; Conflict too if the system will
+    start it by itself, since its last approval is final; Invalid without a comment.
     """
     comment = checked_comment(comment, needed=True)
     with transaction():
         found = rejectable_level(ticket, actor)
         if found is None:
             raise _not_rejectable(ticket, actor)
-        if level is not None and level not in (found.level, ticket.state.level):
+        if level is not None and level != (ticket.next_level.level if ticket.next_level else 0):
             raise _decided(ticket)
         _decide(ticket, found, actor, REJECTED, comment)
 

@@ -334,6 +334,24 @@ class TestComparing:
         assert "Not what ran last" in text_of(as_user(bob).get("/tickets/2"))
         assert "2.0 → 1.0" in text_of(as_user(bob).get("/tickets/2"))
 
+    def test_an_edit_between_the_last_success_and_the_submission_is_said(
+        self, app: Flask, as_user: Any, made: Any, order: int
+    ) -> None:
+        self.succeed(app, order, "1.0")
+        with app.app_context():
+            workorder = db.session.get_one(WorkOrder, order)
+            catalog.change(
+                workorder, {"main_task": "deploy anew {Version}"}, actor=root(), version=workorder.version
+            )
+        ticket = made(order=order, values={"Version": "1.0", "Pin": "2"})
+        for path in ("/approvals", f"/tickets/{ticket}"):
+            page = text_of(as_user(bob).get(path))
+            assert "was edited between the two, by root." in page
+            assert "was edited after" not in page
+        self.succeed(app, order, "1.0")
+        ticket = made(order=order, values={"Version": "1.1", "Pin": "2"})
+        assert "was edited" not in text_of(as_user(bob).get(f"/tickets/{ticket}"))
+
     def test_an_edit_after_the_submission_is_said(
         self, app: Flask, as_user: Any, made: Any, order: int
     ) -> None:

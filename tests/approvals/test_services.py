@@ -206,6 +206,25 @@ def test_only_the_level_decided_last_can_change_its_mind() -> None:
     assert state(ticket) == ("l2_rejected", None)
 
 
+def test_who_changes_their_mind_saw_what_waits_now() -> None:
+    """A page tells which level it showed as waiting, or 0: the decision is refused if that is no longer so."""
+    ticket = submitted("leads", "directors")
+    ann = make_user("ann", groups=[make_group("directors")], pages=APPROVER)
+    approve(ticket, actor=bob(), level=1)
+    with pytest.raises(Conflict, match="level 1 by bob"):
+        reject(ticket, actor=bob(), comment="no", level=1)
+    approve(ticket, actor=carol(), level=2)
+    with pytest.raises(Conflict, match="level 2 by carol"):
+        reject(ticket, actor=ann, comment="no", level=2)
+    assert state(ticket) == ("l2_approved", None)
+    reject(ticket, actor=ann, comment="no", level=0)
+    assert state(ticket) == ("l2_rejected", None)
+    other = submitted("leads", "directors")
+    approve(other, actor=bob(), level=1)
+    reject(other, actor=bob(), comment="on second thoughts", level=2)
+    assert state(other) == ("l1_rejected", None)
+
+
 def test_who_comes_second_is_told_who_was_first() -> None:
     ann = make_user("ann", groups=[make_group("leads")], pages=APPROVER)
     ticket = submitted("leads", "directors")

@@ -75,9 +75,9 @@ def test_two_hundred_tickets_due_in_one_second_start_when_they_should_and_once(s
     deadline = time.monotonic() + 120
     while rows(server, unfinished) != [(0,)] and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert rows(server, f"select status, job_status, count(*) from tickets where id > {SAMPLE} group by 1, 2") == [
-        ("succeeded", "SUCCESS", MANY)
-    ]
+    assert rows(
+        server, f"select status, job_status, count(*) from tickets where id > {SAMPLE} group by 1, 2"
+    ) == [("succeeded", "SUCCESS", MANY)]
 
     handed_over = seconds_after(at, rows(server, "select at from ticket_changes where after = 'running'"))
     started = seconds_after(at, rows(server, "select started_at from runs"))
