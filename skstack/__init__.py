@@ -60,6 +60,7 @@ def _configure(app: Flask, settings: Settings) -> None:
         OPENAPI_VERSION="3.1.0",
     )
     app.extensions["skstack.cipher"] = crypto.load_encryption(settings.instance)
+    app.extensions["skstack.audit"] = crypto.load_audit_keys(settings.instance)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
 
 

@@ -12,6 +12,7 @@ from skstack import demo as demos
 from skstack import migrating, server
 from skstack.accounts import cli as accounts
 from skstack.accounts.services import create_first_admin
+from skstack.audit import cli as audit
 from skstack.catalog import cli as catalog
 from skstack.commands import fails_in_one_line
 from skstack.config import Settings
@@ -19,7 +20,17 @@ from skstack.config import Settings
 
 def init_app(app: Flask) -> None:
     """Register all commands."""
-    for command in (init, serve, web, worker, demo, accounts.user, accounts.token, catalog.catalog):
+    for command in (
+        init,
+        serve,
+        web,
+        worker,
+        demo,
+        accounts.user,
+        accounts.token,
+        catalog.catalog,
+        audit.audit,
+    ):
         app.cli.add_command(command)
 
 

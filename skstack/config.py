@@ -98,6 +98,12 @@ class Settings:
     working_directory: str = _setting(
         "", "folder local runs start in; empty: the home folder of skstack's user"
     )
+    audit_head_file: str = _setting(
+        "", "file the end of the audit trail is written to; empty: audit.head in the instance folder"
+    )
+    audit_syslog: str = _setting(
+        "", "syslog the end of the audit trail is sent to: /dev/log or HOST:PORT (UDP); empty: none"
+    )
     max_request: int = _setting(4 << 20, "bytes that a request may have", at_least=1 << 16)
 
     @property
@@ -231,6 +237,12 @@ def _check(settings: Settings) -> None:
         scheme = settings.url.partition(":")[0]
         raise ConfigError(
             f"SKSTACK_DATABASE_URL begins with {scheme}; it must begin with sqlite:/// or postgresql://"
+        )
+    if settings.audit_syslog and not (
+        settings.audit_syslog.startswith("/") or _BIND.match(settings.audit_syslog)
+    ):
+        raise ConfigError(
+            f"SKSTACK_AUDIT_SYSLOG is {settings.audit_syslog!r}; it must be a path such as /dev/log, or HOST:PORT"
         )
     if settings.timezone:
         _check_timezone(settings.timezone)

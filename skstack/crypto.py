@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 ENCRYPTION_KEYS = "encryption.keys"
 SESSION_KEY = "session.key"
+AUDIT_KEYS = "audit.keys"
 
 
 class KeysUnusable(Exception):
@@ -28,6 +29,7 @@ def create_keys(instance: Path) -> None:
     folder.chmod(0o700)
     _create(folder / ENCRYPTION_KEYS, Fernet.generate_key() + b"\n")
     _create(folder / SESSION_KEY, secrets.token_hex(32).encode() + b"\n")
+    _create(folder / AUDIT_KEYS, secrets.token_hex(32).encode() + b"\n")
 
 
 def load_encryption(instance: Path) -> MultiFernet:
@@ -45,6 +47,18 @@ def load_encryption(instance: Path) -> MultiFernet:
 def load_session_key(instance: Path) -> str:
     """Return the key that signs cookies."""
     return _read(instance / "keys" / SESSION_KEY).decode().strip()
+
+
+def load_audit_keys(instance: Path) -> tuple[bytes, ...]:
+    """Return the keys of the audit chain: new events are sealed with the first, older ones may be with any."""
+    path = instance / "keys" / AUDIT_KEYS
+    try:
+        keys = tuple(bytes.fromhex(line.decode("ascii")) for line in _read(path).split())
+    except ValueError as err:
+        raise KeysUnusable(f"{path} holds a line that is no key: {err}") from err
+    if not keys or min(map(len, keys)) < 32:
+        raise KeysUnusable(f"{path} must hold keys of 64 hexadecimal digits; restore it from the backup")
+    return keys
 
 
 def hashed(token: str) -> str:
@@ -70,4 +84,12 @@ def _read(path: Path) -> bytes:
         raise KeysUnusable(f"{path} cannot be read ({err.strerror}); run `flask --app app init`") from err
 
 
-__all__ = ["InvalidToken", "KeysUnusable", "create_keys", "hashed", "load_encryption", "load_session_key"]
+__all__ = [
+    "InvalidToken",
+    "KeysUnusable",
+    "create_keys",
+    "hashed",
+    "load_audit_keys",
+    "load_encryption",
+    "load_session_key",
+]

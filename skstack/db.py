@@ -32,6 +32,9 @@ from skstack.messages import N_
 
 _writing: ContextVar[bool] = ContextVar("skstack_writing", default=False)
 _waiting: ContextVar[list[Callable[[], None]] | None] = ContextVar("skstack_after_commit", default=None)
+_gathered: ContextVar[dict[Callable[[list[Any]], None], list[Any]] | None] = ContextVar(
+    "skstack_gathered", default=None
+)
 _connection: ContextVar[Connection | None] = ContextVar("skstack_connection", default=None)
 _writer = threading.RLock()
 
@@ -50,18 +53,24 @@ def transaction() -> Iterator[None]:
         raise RuntimeError("something was changed outside transaction()")
     session.commit()  # Ends the read that the request began: it would see an older state, and block the write.
     callbacks: list[Callable[[], None]] = []
-    writing, waiting = _writing.set(True), _waiting.set(callbacks)
+    gathered: dict[Callable[[list[Any]], None], list[Any]] = {}
+    writing, waiting, gathering = _writing.set(True), _waiting.set(callbacks), _gathered.set(gathered)
     # Threads of one process take turns here, which wakes the next at once; SQLite would have them poll.
     with _turn():
         connected = None
         try:
             connected = _connection.set(session.connection())
             yield
+            if gathered:
+                session.flush()  # What fails must fail before anything is locked for the end.
+                for finish, items in gathered.items():
+                    finish(items)
             session.commit()
         except BaseException:
             session.rollback()
             raise
         finally:
+            _gathered.reset(gathering)
             if connected is not None:
                 _connection.reset(connected)
             _writing.reset(writing)
@@ -77,6 +86,18 @@ def after_commit(callback: Callable[[], None]) -> None:
         callback()
     else:
         waiting.append(callback)
+
+
+def gather(finish: Callable[[list[Any]], None], item: Any) -> None:
+    """Keep `item` until just before the transaction commits; `finish` then gets all that was kept for it, in order.
+
+    For what has to lock something that everybody needs: it is held for the commit only. Raises RuntimeError outside of
+    a transaction.
+    """
+    gathered = _gathered.get()
+    if gathered is None:
+        raise RuntimeError("something was to be written outside transaction()")
+    gathered.setdefault(finish, []).append(item)
 
 
 def execute(statement: sa.Executable, parameters: Any) -> sa.CursorResult[Any]:
@@ -185,6 +206,19 @@ class Encrypted(sa.types.TypeDecorator[Any]):
         return None if value is None else json.loads(cipher().decrypt(bytes(value)))
 
 
+class JsonText(sa.types.TypeDecorator[Any]):
+    """A JSON value as text, on both databases: it is read back byte for byte, which PostgreSQL's JSONB does not do."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        return as_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
 JsonColumn = sa.JSON().with_variant(JSONB(), "postgresql")
 
 
@@ -200,7 +234,7 @@ def engine_options(url: str, timeout: float, threads: int) -> dict[str, Any]:
         "pool_size": min(threads, 16),
         "max_overflow": threads,
         "pool_timeout": timeout,
-        "json_serializer": _as_json,
+        "json_serializer": as_json,
     }
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": timeout, "check_same_thread": False}
@@ -213,7 +247,8 @@ def engine_options(url: str, timeout: float, threads: int) -> dict[str, Any]:
     return options
 
 
-def _as_json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """Write a value as JSON in the form that is stored."""
     # As people wrote it, not as escapes: on SQLite it is text, in which people search.
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -290,14 +325,17 @@ def _turn() -> Iterator[None]:
 __all__ = [
     "Encrypted",
     "JsonColumn",
+    "JsonText",
     "Model",
     "UtcDateTime",
     "after_commit",
+    "as_json",
     "cipher",
     "compare_and_set",
     "db",
     "engine_options",
     "execute",
+    "gather",
     "insert",
     "listen",
     "transaction",

@@ -7,6 +7,7 @@ import os
 
 from flask import Flask
 
+from skstack.audit import checks, heads
 from skstack.config import Settings
 from skstack.extensions import queue
 from skstack.notifications import sweeping as notifying
@@ -18,7 +19,7 @@ from skstack.schedules import sweeping
 
 log = logging.getLogger(__name__)
 
-CHORES = (reserve.refill, sweeping.sweep, retention.sweep, notifying.sweep)
+CHORES = (reserve.refill, sweeping.sweep, retention.sweep, notifying.sweep, heads.sweep, checks.sweep)
 
 
 def run(app: Flask) -> int:

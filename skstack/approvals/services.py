@@ -102,20 +102,19 @@ def _expire(ticket_id: int) -> bool:
 
 def _decide(ticket: Ticket, level: TicketLevel, actor: User, decision: str, comment: str) -> None:
     to = TicketStatus.approved(level.level) if decision == APPROVED else TicketStatus.rejected(level.level)
+    made = {
+        "level": level.level,
+        "decision": decision,
+        "by_id": actor.id,
+        "by_name": actor.username,
+        "comment": comment,
+        "at": utcnow(),
+    }
     try:
-        status.become(ticket, to, actor=actor, reason=_quoted(comment))
+        status.become(ticket, to, actor=actor, reason=_quoted(comment), decision=made)
     except Conflict as err:
         raise _decided(ticket) from err
-    ticket.decisions.append(
-        Decision(
-            level=level.level,
-            decision=decision,
-            by_id=actor.id,
-            by_name=actor.username,
-            comment=comment,
-            at=utcnow(),
-        )
-    )
+    ticket.decisions.append(Decision(**made))
 
 
 def _decided(ticket: Ticket) -> Conflict:

@@ -6,8 +6,8 @@ from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, Protocol
 
-from skstack.audit.models import AuditEvent
-from skstack.db import insert
+from skstack.audit import chain
+from skstack.db import as_json, gather, utcnow
 
 MASK = "********"
 
@@ -50,6 +50,7 @@ class Action(StrEnum):
     STOP_ASKED = "run.stop_asked"
     OUTPUT_CLEARED = "run.output_cleared"
     OUTPUT_DOWNLOADED = "run.output_downloaded"
+    VERIFICATION_BEGUN = "audit.verification_begun"
 
 
 # Where the request under way comes from; set once a request by the web layer, empty for the worker and commands.
@@ -67,11 +68,35 @@ def record(
 ) -> None:
     """Add one event to the transaction under way. `actor` None is skstack itself.
 
-    `changes` is JSON: for a change `before` and `after`; secrets are masked by the caller with `MASK`.
+    `changes` is JSON: for a change `before` and `after`; secrets are masked by the caller with `MASK`. Raises
+    RuntimeError outside of a transaction.
     """
-    insert(
-        AuditEvent,
+    record_about(
+        None,
+        action,
+        actor=actor,
+        object_type=object_type,
+        object_id=object_id,
+        object_name=object_name,
+        **changes,
+    )
+
+
+def record_about(
+    digest: bytes | None,
+    action: Action,
+    *,
+    actor: Actor | None,
+    object_type: str,
+    object_id: int | None = None,
+    object_name: str = "",
+    **changes: Any,
+) -> None:
+    """Add one event as `record` does, with the SHA-256 of what it is about beside itself: rows of other tables."""
+    gather(
+        chain.append,
         {
+            "at": utcnow(),
             "actor_id": actor.id if actor else None,
             "actor": actor.username if actor else "",
             "address": client_address.get(),
@@ -79,6 +104,7 @@ def record(
             "object_type": object_type,
             "object_id": object_id,
             "object_name": object_name[:256],
-            "changes": changes,
+            "changes": as_json(changes),  # Now: what it was made of may be changed before the commit.
+            "digest": digest,
         },
     )

@@ -55,7 +55,7 @@ def apply(
             db.session.expire_all()
             changes = _Applying(catalog, source, folder or Path.cwd(), environment).run(actor, prune=prune)
             if changes:
-                counts = {
+                counts: dict[str, Any] = {
                     verb: sum(change.verb == verb for change in changes)
                     for verb in ("added", "changed", "deleted")
                 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Collection
+from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
@@ -176,7 +177,7 @@ def _address(path: str) -> str:
     return (settings.public_url.rstrip("/") or f"http://{settings.bind}") + path
 
 
-def _record(action: Action, target: Target, actor: User, owner: User | ApprovalFlow, **more: object) -> None:
+def _record(action: Action, target: Target, actor: User, owner: User | ApprovalFlow, **more: Any) -> None:
     record(
         action,
         actor=actor,

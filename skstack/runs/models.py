@@ -83,11 +83,16 @@ class Run(Model):
 
     @property
     def directory(self) -> Path:
-        return Path(current_app.config["SKSTACK"].runs_directory) / str(self.id)
+        return directory_of(self.id)
 
     @property
     def reason_message(self) -> Message | None:
         return Message.from_json(self.reason) if self.reason else None
+
+
+def directory_of(run_id: int) -> Path:
+    """Return where a run leaves its output and its record."""
+    return Path(current_app.config["SKSTACK"].runs_directory) / str(run_id)
 
 
 class Step(Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,8 +17,8 @@ from skstack.extensions import db, queue
 from skstack.messages import N_, Message
 from skstack.runner.client import RunnerProcess
 from skstack.runner.protocol import Outcome, Result
-from skstack.runs import status
-from skstack.runs.models import PRE, TASKS, Run, Step
+from skstack.runs import evidence, status
+from skstack.runs.models import PRE, TASKS, Run, Step, directory_of
 from skstack.states import RunState, TicketStatus
 from skstack.tickets import status as ticket_status
 from skstack.tickets.actions import can_stop
@@ -76,9 +77,12 @@ def end_by_result(run_id: int, *, fence: int, result: Result | None) -> None:
 
     `result` is what the runner left behind; None if it left nothing, and what happened cannot be told.
     """
+    # Read before anything is locked: a large output takes a while.
+    output = evidence.of_output(directory_of(run_id))
     with transaction():
         run = status.with_ticket(run_id)
         state, reason = _ending(run, result)
+        steps = _steps(run, result)
         ended = status.finish(
             run,
             state,
@@ -89,9 +93,11 @@ def end_by_result(run_id: int, *, fence: int, result: Result | None) -> None:
             duration=result.duration if result else None,
             output_bytes=result.output_bytes if result else None,
             stored_bytes=result.stored_bytes if result else None,
+            steps=steps,
+            output=output,
         )
         if ended:
-            _add_steps(run, result)
+            insert(Step, *steps)
             _go_on(run, state, reason)
 
 
@@ -145,26 +151,23 @@ def _ending(run: Run, result: Result | None) -> tuple[RunState, Message | None]:
     return RunState.FAILED, result.reason
 
 
-def _add_steps(run: Run, result: Result | None) -> None:
+def _steps(run: Run, result: Result | None) -> list[dict[str, Any]]:
     planned = Plan.from_json(run.ticket.plan).steps_of(*TASKS[run.task])
-    insert(
-        Step,
-        *(
-            {
-                "run_id": run.id,
-                "position": step.position,
-                "task": step.task,
-                "line": planned[step.position - 1].line,
-                "exit_code": step.exit_code,
-                "started_at": _time(step.started_at),
-                "finished_at": _time(step.finished_at),
-                "duration": step.duration,
-                "offset": step.offset,
-                "end": step.end,
-            }
-            for step in (result.steps if result else ())
-        ),
-    )
+    return [
+        {
+            "run_id": run.id,
+            "position": step.position,
+            "task": step.task,
+            "line": planned[step.position - 1].line,
+            "exit_code": step.exit_code,
+            "started_at": _time(step.started_at),
+            "finished_at": _time(step.finished_at),
+            "duration": step.duration,
+            "offset": step.offset,
+            "end": step.end,
+        }
+        for step in (result.steps if result else ())
+    ]
 
 
 def _go_on(run: Run, state: RunState, reason: Message | None) -> None:

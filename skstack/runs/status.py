@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,10 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import joinedload
 
 from skstack.accounts.models import User
-from skstack.audit.services import Action, record
+from skstack.audit.services import Action, record_about
 from skstack.db import execute, follow, utcnow
 from skstack.extensions import db
 from skstack.messages import Message
+from skstack.runs import evidence
 from skstack.runs.models import Run
 from skstack.states import RunState
 from skstack.tickets.models import Ticket
@@ -78,8 +80,13 @@ def finish(
     duration: float | None = None,
     output_bytes: int | None = None,
     stored_bytes: int | None = None,
+    steps: Sequence[Mapping[str, Any]] = (),
+    output: Mapping[str, Any] | None = None,
 ) -> bool:
-    """End a run, and say whether it was still the caller's to end: False for an older fence or another's ending."""
+    """End a run, and say whether it was still the caller's to end: False for an older fence or another's ending.
+
+    `steps` are the rows that the caller adds then, `output` what `evidence.of_output` says: the event covers both.
+    """
     before = run.run_state
     if not to.is_final or not before.may_become(to):
         return False
@@ -94,7 +101,16 @@ def finish(
     ended = _set(run.id, before=before, fence=fence, to=to, **written)
     if ended:
         follow(run, {"state": to, "fence": fence + 1, **written})
-        _record(run, before, to, actor=actor, exit_code=exit_code, reason=str(reason) if reason else None)
+        _record(
+            run,
+            before,
+            to,
+            actor=actor,
+            digest=evidence.of_run(run, steps),
+            exit_code=exit_code,
+            reason=str(reason) if reason else None,
+            **(output or {}),
+        )
     return ended
 
 
@@ -121,8 +137,17 @@ def _update(by_fence: bool, names: tuple[str, ...]) -> sa.Update:
     return statement.values({columns["fence"]: columns["fence"] + 1, **written})
 
 
-def _record(run: Run, before: RunState, after: RunState, *, actor: User | None, **more: object) -> None:
-    record(
+def _record(
+    run: Run,
+    before: RunState,
+    after: RunState,
+    *,
+    actor: User | None,
+    digest: bytes | None = None,
+    **more: Any,
+) -> None:
+    record_about(
+        digest,
         Action.RUN_CHANGED,
         actor=actor,
         object_type="run",

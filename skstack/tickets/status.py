@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from skstack.accounts.models import User
-from skstack.audit.services import Action, record
+from skstack.audit.services import Action, record_about
 from skstack.db import compare_and_set, insert, utcnow
 from skstack.errors import Conflict
 from skstack.extensions import db
 from skstack.messages import N_, Message
 from skstack.states import JOB_ENDINGS, JobStatus, TicketStatus
-from skstack.tickets import changes
+from skstack.tickets import changes, evidence
 from skstack.tickets.models import BACKGROUND, FOREGROUND, TaskLock, Ticket, TicketChange
 
 
@@ -25,17 +27,17 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User, reason: Message 
     ticket.job_status = JobStatus.CREATED if ticket.kind == BACKGROUND else None
     db.session.add(ticket)
     db.session.flush()
-    insert(
-        TicketChange,
-        {
-            "ticket_id": ticket.id,
-            "after": status,
-            "job_after": ticket.job_status,
-            "actor_id": actor.id,
-            "reason": reason.to_json() if reason else None,
-        },
-    )
-    record(
+    change = {
+        "ticket_id": ticket.id,
+        "at": utcnow(),
+        "after": status,
+        "job_after": ticket.job_status,
+        "actor_id": actor.id,
+        "reason": reason.to_json() if reason else None,
+    }
+    insert(TicketChange, change)
+    record_about(
+        evidence.of_submission(ticket, ticket.levels, change),
         Action.SUBMITTED,
         actor=actor,
         object_type="ticket",
@@ -58,18 +60,21 @@ def become(
     actor: User | None = None,
     reason: Message | None = None,
     job: JobStatus | None = None,
+    decision: Mapping[str, Any] | None = None,
 ) -> None:
     """Change the status, with its row in the history and its audit event; an ending frees the lock and ends the job.
 
-    `job` is what the job becomes with it; REVOKED on the way to RUNNING makes a foreground ticket of it. Raises Conflict
-    if the ticket is not where this change can be made from, lacks an approval, or was changed by somebody else meanwhile.
+    `job` is what the job becomes with it; REVOKED on the way to RUNNING makes a foreground ticket of it. `decision` is the
+    row of the decision that the caller adds with it, for the event to cover. Raises Conflict if the ticket is not where
+    this change can be made from, lacks an approval, or was changed by somebody else meanwhile.
     """
     before, job_before = ticket.state, ticket.job_state
     if not before.may_become(to) or (to is TicketStatus.RUNNING and ticket.next_level is not None):
         raise _stale(ticket)
+    now = utcnow()
     values: dict[str, Any] = {}
     if to.is_final:
-        values["finished_at"] = utcnow()
+        values["finished_at"] = now
     if job is None and job_before is not None and job_before.is_open:
         job = JOB_ENDINGS.get(to)
     if job is not None:
@@ -81,7 +86,7 @@ def become(
         raise _stale(ticket)
     if to.is_final and ticket.task_lock:
         db.session.execute(sa.delete(TaskLock).where(TaskLock.ticket_id == ticket.id))
-    _note(ticket, before, job_before, actor=actor, reason=reason)
+    _note(ticket, before, job_before, actor=actor, reason=reason, at=now, decision=decision)
 
 
 def job_becomes(ticket: Ticket, to: JobStatus, *, reason: Message | None = None) -> None:
@@ -90,7 +95,7 @@ def job_becomes(ticket: Ticket, to: JobStatus, *, reason: Message | None = None)
     _check_job(ticket, to)
     if not compare_and_set(Ticket.job_status, ticket.id, expected=before, to=to):
         raise _stale(ticket)
-    _note(ticket, ticket.state, before, actor=None, reason=reason)
+    _note(ticket, ticket.state, before, actor=None, reason=reason, at=utcnow())
 
 
 def _check_job(ticket: Ticket, to: JobStatus) -> None:
@@ -112,20 +117,22 @@ def _note(
     *,
     actor: User | None,
     reason: Message | None,
+    at: dt.datetime,
+    decision: Mapping[str, Any] | None = None,
 ) -> None:
     job = {"job_before": job_before, "job_after": ticket.job_state} if ticket.job_state != job_before else {}
-    insert(
-        TicketChange,
-        {
-            "ticket_id": ticket.id,
-            "before": before,
-            "after": ticket.state,
-            "actor_id": actor.id if actor else None,
-            "reason": reason.to_json() if reason else None,
-            **job,
-        },
-    )
-    record(
+    change = {
+        "ticket_id": ticket.id,
+        "at": at,
+        "before": before,
+        "after": ticket.state,
+        "actor_id": actor.id if actor else None,
+        "reason": reason.to_json() if reason else None,
+        **job,
+    }
+    insert(TicketChange, change)
+    record_about(
+        evidence.of_change(change, decision),
         Action.STATUS_CHANGED,
         actor=actor,
         object_type="ticket",
