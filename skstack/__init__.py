@@ -92,9 +92,10 @@ def _register_features(app: Flask, settings: Settings) -> None:
     from skstack.runs import views as runs
     from skstack.schedules import views as schedules
     from skstack.tickets import views as tickets
-    from skstack.web import setup
+    from skstack.web import compiled, setup
     from skstack.web.permissions import Permission, permit
 
+    compiled.init_app(app, settings.instance / "templates")
     setup.init_app(app, settings)
     sessions.init_app(app)
     features = (accounts, approvals, audit, catalog, dashboard, notifications, runs, schedules, tickets)

@@ -70,8 +70,7 @@ def open_page(
         context.set_default_timeout(15_000)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: page_problems.append(f"{page.url}: {error}"))
-        page.on("console", lambda said: _note(page, said, page_problems))
+        listen(page, page_problems)
         return page
 
     yield open_one
@@ -81,6 +80,12 @@ def open_page(
                 _picture(page, request.node.nodeid, number)
         context.close()
     assert page_problems == [], "a page complained"
+
+
+def listen(page: Page, problems: list[str]) -> None:
+    """Append to `problems` what the page complains of from now on."""
+    page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+    page.on("console", lambda said: _note(page, said, problems))
 
 
 @pytest.fixture

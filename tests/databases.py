@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
+from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.routing import Rule
 
 from skstack import create_app, migrating
@@ -67,11 +68,29 @@ def settings(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> I
     _empty(url)
 
 
+class _CompiledTemplates(BytecodeCache):
+    """What the tests of one process compiled, which takes most of their time otherwise."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._compiled:
+            bucket.bytecode_from_string(self._compiled[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _CompiledTemplates()
+
+
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
     """Give an application; push its context yourself, requests of `client` have their own."""
     app = create_app(settings)
     app.testing = True
+    app.jinja_env.bytecode_cache = _COMPILED
     yield app
     _close(app)
 

@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -82,6 +86,9 @@ class Server:
 
     def start(self, *parts: str, wait: bool = True) -> Server:
         """Start `serve`, or `web` and `worker` apart, and wait until the web answers."""
+        compiled = self.instance / "templates"
+        if self.instance.exists() and not compiled.exists():
+            compiled.symlink_to(_compiled_templates())
         for part in parts or ("serve",):
             with self.log.open("ab") as log:
                 self.processes[part] = subprocess.Popen(
@@ -271,6 +278,14 @@ def _is_below(process: psutil.Process, pids: set[int]) -> bool:
         return any(parent.pid in pids for parent in process.parents())
     except psutil.NoSuchProcess:
         return True
+
+
+@functools.cache
+def _compiled_templates() -> str:
+    """Return a folder where the servers of this process find the templates that one of them has compiled."""
+    folder = tempfile.mkdtemp(prefix="skstack-templates-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _free_port() -> int:
