@@ -82,7 +82,7 @@ def _bind_extensions(app: Flask, settings: Settings) -> None:
 
 def _register_features(app: Flask, settings: Settings) -> None:
     from skstack import api, cli
-    from skstack.accounts import sessions
+    from skstack.accounts import oidc, sessions
     from skstack.accounts import views as accounts
     from skstack.approvals import views as approvals
     from skstack.audit import views as audit
@@ -98,6 +98,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
     compiled.init_app(app, settings.instance / "templates")
     setup.init_app(app, settings)
     sessions.init_app(app)
+    oidc.init_app(app)
     features = (accounts, approvals, audit, catalog, dashboard, notifications, runs, schedules, tickets)
     for feature in features:
         app.register_blueprint(feature.blueprint)

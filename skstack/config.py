@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_THIS_HOST = ("127.0.0.1", "::1", "localhost")
 _BIND = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^:\s]+):(?P<port>\d{1,5})\Z")
 
 
@@ -23,12 +25,19 @@ class ConfigError(Exception):
     """A setting cannot be used. The message names it, says what was given and what is expected."""
 
 
-def _setting(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None) -> Any:
-    metadata = {"help": help, "at_least": at_least, "at_most": at_most}
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    secret: bool = False,
+) -> Any:
+    metadata = {"help": help, "at_least": at_least, "at_most": at_most, "secret": secret}
     return (
         field(default_factory=default, metadata=metadata)
         if default is dict
-        else field(default=default, metadata=metadata)
+        else field(default=default, metadata=metadata, repr=not secret)
     )
 
 
@@ -61,6 +70,56 @@ class Settings:
     second_factor: str = _setting(
         "", "who gets in only with a second factor: superusers or all; empty: whoever has set one up"
     )
+    ldap_url: str = _setting(
+        "", "servers of the directory, separated by blanks: ldap://HOST or ldaps://HOST; empty: none"
+    )
+    ldap_starttls: bool = _setting(True, "encrypt ldap:// connections; false sends passwords in clear text")
+    ldap_ca_file: str = _setting("", "certificates that the directory's is checked with; empty: the host's")
+    ldap_bind_dn: str = _setting("", "entry that searches the directory; empty: anonymous")
+    ldap_bind_password: str = _setting("", "password of that entry", secret=True)
+    ldap_base: str = _setting("", "where in the directory people are searched")
+    ldap_filter: str = _setting("(uid={name})", "how an entry is found by the name that was typed")
+    ldap_name: str = _setting("uid", "attribute with the user name")
+    ldap_display_name: str = _setting("cn", "attribute with the name that others read")
+    ldap_email: str = _setting("mail", "attribute with the mail address")
+    ldap_id: str = _setting(
+        "entryUUID",
+        "attribute that stays with an entry for good (Active Directory: objectGUID); empty: the DN",
+    )
+    ldap_group_base: str = _setting(
+        "", "where groups are searched; empty: they stand in an attribute of the person's entry"
+    )
+    ldap_group_filter: str = _setting(
+        "(|(member={dn})(uniqueMember={dn})(memberUid={name}))", "how the groups of an entry are found"
+    )
+    ldap_group_name: str = _setting("cn", "attribute with a group's name")
+    ldap_group_attribute: str = _setting("memberOf", "attribute of the person's entry with their groups")
+    ldap_groups: Mapping[str, tuple[str, ...]] = _setting(
+        dict, "groups here and the directory's groups that give them: a table, or NAME=GROUP lines"
+    )
+    ldap_roles: Mapping[str, tuple[str, ...]] = _setting(
+        dict, "roles here and the directory's groups that give them: a table, or NAME=GROUP lines"
+    )
+    ldap_create_users: bool = _setting(True, "make a user when somebody of the directory first signs in")
+    ldap_timeout: float = _setting(
+        3.0, "seconds to wait for each answer of the directory", at_least=0.1, at_most=30
+    )
+    oidc_issuer: str = _setting("", "address of the OIDC provider, as its tokens name it; empty: none")
+    oidc_client_id: str = _setting("", "name that the provider knows skstack by")
+    oidc_client_secret: str = _setting("", "secret that the provider knows skstack by", secret=True)
+    oidc_scopes: str = _setting("openid profile email", "what the provider is asked for")
+    oidc_label: str = _setting("Single sign-on", "text of the button that leads to the provider")
+    oidc_name_claim: str = _setting("preferred_username", "claim with the user name of a new user")
+    oidc_groups_claim: str = _setting(
+        "groups", "claim with the groups; one within others as realm_access.roles"
+    )
+    oidc_groups: Mapping[str, tuple[str, ...]] = _setting(
+        dict, "groups here and the provider's groups that give them: a table, or NAME=GROUP lines"
+    )
+    oidc_roles: Mapping[str, tuple[str, ...]] = _setting(
+        dict, "roles here and the provider's groups that give them: a table, or NAME=GROUP lines"
+    )
+    oidc_create_users: bool = _setting(True, "make a user when somebody of the provider first signs in")
     script_timeout: float = _setting(
         10.0, "seconds that a variable's script may take", at_least=0.1, at_most=60
     )
@@ -172,7 +231,9 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _parse(setting: Any, given: Any, where: str) -> Any:
     kind = {"int": int, "float": float, "bool": bool, "str": str}.get(str(setting.type))
     if kind is None:
-        return _parse_environment(given, where)
+        return (
+            _parse_groups(given, where) if "tuple" in str(setting.type) else _parse_environment(given, where)
+        )
     if kind is bool:
         return _parse_bool(given, where)
     if isinstance(given, bool) or ((kind is str) != isinstance(given, str) and not isinstance(given, str)):
@@ -229,6 +290,26 @@ def _parse_environment(given: Any, where: str) -> dict[str, str]:
     return dict(given)
 
 
+def _parse_groups(given: Any, where: str) -> dict[str, tuple[str, ...]]:
+    """Read which foreign groups give which of ours. A DN has equals signs: the first one separates."""
+    if isinstance(given, str):
+        pairs = [line.partition("=") for line in given.splitlines() if line.strip()]
+        given = {}
+        for name, _, value in pairs:
+            given.setdefault(name.strip(), []).append(value.strip())
+    if isinstance(given, dict):
+        found = {name: [one] if isinstance(one, str) else one for name, one in given.items()}
+        if all(
+            name
+            and isinstance(values, list)
+            and values
+            and all(isinstance(one, str) and one for one in values)
+            for name, values in found.items()
+        ):
+            return {name: tuple(values) for name, values in found.items()}
+    raise ConfigError(f"{where} must be a table of names and groups, or lines of the form NAME=GROUP")
+
+
 def _check(settings: Settings) -> None:
     match = _BIND.match(settings.bind)
     if not match or not 0 <= int(match["port"]) <= 65535:
@@ -252,6 +333,41 @@ def _check(settings: Settings) -> None:
         raise ConfigError(
             f"SKSTACK_SECOND_FACTOR is {settings.second_factor!r}; it must be superusers, all, or empty"
         )
+    if settings.ldap_url:
+        _check_directory(settings)
+    if settings.oidc_issuer:
+        _check_provider(settings)
+
+
+def _check_directory(settings: Settings) -> None:
+    for url in settings.ldap_url.split():
+        if not re.fullmatch(r"ldaps?://[^/\s@?#]+/?", url):
+            raise ConfigError(f"SKSTACK_LDAP_URL has {url!r}; a server is ldap://HOST or ldaps://HOST:PORT")
+    if not settings.ldap_base:
+        raise ConfigError("SKSTACK_LDAP_BASE is missing; it is needed to find people, such as ou=people,dc=…")
+    if "{name}" not in settings.ldap_filter:
+        raise ConfigError(f"SKSTACK_LDAP_FILTER is {settings.ldap_filter!r}; it must contain {{name}}")
+    if not settings.ldap_name:
+        raise ConfigError("SKSTACK_LDAP_NAME is empty; it must be an attribute such as uid")
+    if settings.ldap_bind_dn and not settings.ldap_bind_password:
+        raise ConfigError(
+            "SKSTACK_LDAP_BIND_PASSWORD is missing; without it the bind would be an anonymous one"
+        )
+    if settings.ldap_ca_file and not Path(settings.ldap_ca_file).is_file():
+        raise ConfigError(f"SKSTACK_LDAP_CA_FILE is {settings.ldap_ca_file!r}, which is no file")
+
+
+def _check_provider(settings: Settings) -> None:
+    parts = urlsplit(settings.oidc_issuer)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _THIS_HOST):
+        raise ConfigError(f"SKSTACK_OIDC_ISSUER is {settings.oidc_issuer!r}; it must begin with https://")
+    for name in ("oidc_client_id", "oidc_client_secret"):
+        if not getattr(settings, name):
+            raise ConfigError(
+                f"SKSTACK_{name.upper()} is missing; the provider gives it when skstack is registered there"
+            )
+    if "openid" not in settings.oidc_scopes.split():
+        raise ConfigError(f"SKSTACK_OIDC_SCOPES is {settings.oidc_scopes!r}; it must contain openid")
 
 
 def _check_timezone(name: str) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import click
+from flask import current_app
 from flask.cli import AppGroup
 
-from skstack.accounts import queries, services, tokens
+from skstack.accounts import external, queries, services, tokens
 from skstack.accounts.models import Group, Role, User
 from skstack.commands import fails_in_one_line
 from skstack.db import utcnow
@@ -94,6 +95,19 @@ def remove_second_factor(name: str) -> None:
     """Remove the second factor of the user NAME, whose phone is gone, and end their sessions."""
     services.remove_second_factor(_user(name), actor=None, now=utcnow())
     click.echo(f"Removed the second factor of {name}. Their sessions have ended.")
+
+
+@user.command("link")
+@click.argument("name")
+@click.argument("subject")
+@fails_in_one_line
+def link(name: str, subject: str) -> None:
+    """Let SUBJECT of the OIDC provider (the claim `sub`) sign in as the user NAME."""
+    issuer = current_app.config["SKSTACK"].oidc_issuer
+    if not issuer:
+        raise NotFound(N_("There is no OIDC provider. Set SKSTACK_OIDC_ISSUER."))
+    external.link(_user(name), issuer=issuer, subject=subject, actor=None, now=utcnow())
+    click.echo(f"{subject} signs in as {name}.")
 
 
 @user.command("list")

@@ -216,6 +216,22 @@ class RecoveryCode(Model):
     used_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
+class ExternalIdentity(Model):
+    """An entry of the directory, or a subject of an OIDC provider, that signs in as a user."""
+
+    __tablename__ = "external_identities"
+    __table_args__ = (sa.UniqueConstraint("issuer", "subject"), sa.UniqueConstraint("user_id", "issuer"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"))
+    issuer: Mapped[str] = mapped_column(sa.String(255))  # "ldap", or the provider's address.
+    subject: Mapped[str] = mapped_column(sa.String(255))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+    used_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+    user: Mapped[User] = relationship()
+
+
 class PendingSignIn(Model):
     """A sign-in whose password was right and whose second factor is still asked for. It opens nothing."""
 

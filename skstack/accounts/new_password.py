@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 
-from skstack.accounts import attempts, ending, passwords
+from skstack.accounts import attempts, directory, ending, passwords, queries
 from skstack.accounts.models import User, UserSession
 from skstack.audit.services import Action, record
 from skstack.config import Settings
 from skstack.db import transaction
-from skstack.errors import Invalid
+from skstack.errors import Conflict, Invalid
 from skstack.messages import N_
 
 
@@ -18,9 +18,11 @@ def change(
 ) -> None:
     """Change the actor's own password, and end their sessions on other devices.
 
-    Raises Invalid with the field `current` or `new`, and TooManyRequests: a session left open must not be a way
-    to guess the password.
+    Raises Invalid with the field `current` or `new`, TooManyRequests: a session left open must not be a way
+    to guess the password, and Conflict if the password is not ours to change.
     """
+    if actor.password_hash is None:
+        raise Conflict(N_("You have no password here. Change it where you sign in."))
     confirm(actor=actor, password=current, settings=settings, now=now, field="current")
     if current == new:
         raise Invalid({"new": [N_("The new password is the old one. Choose another.")]})
@@ -30,13 +32,26 @@ def change(
 def confirm(*, actor: User, password: str, settings: Settings, now: dt.datetime, field: str) -> None:
     """Check the actor's own password again before something that a session left open must not be enough for.
 
-    Raises Invalid with `field`, and TooManyRequests.
+    Raises Invalid with `field`, TooManyRequests, and DirectoryDown for somebody whose password is the directory's.
     """
     account = attempts.account_key(actor.username)
-    attempts.count(account, "", settings, now)
-    if not passwords.is_right(actor.password_hash, password):
+    attempt = attempts.count(account, "", settings, now)
+    try:
+        right = _is_right(actor, password, settings)
+    except directory.DirectoryDown:
+        attempts.take_back(attempt)
+        raise
+    if not right:
         raise Invalid({field: [N_("This is not your password.")]})
     attempts.forget(account)
+
+
+def can_be_confirmed(user: User, settings: Settings) -> bool:
+    """Say whether this person has a password that can be asked for: ours, or the directory's. One statement at most."""
+    if user.password_hash is not None:
+        return True
+    linked = (one.issuer for one in queries.identities_of(user))
+    return directory.is_set(settings) and directory.ISSUER in linked
 
 
 def give(
@@ -68,3 +83,11 @@ def give(
             object_name=user.username,
             sessions_ended=ended,
         )
+
+
+def _is_right(actor: User, password: str, settings: Settings) -> bool:
+    if actor.password_hash is not None or not directory.is_set(settings):
+        return passwords.is_right(actor.password_hash, password)
+    person = directory.find(actor.username, password, settings)
+    identity = queries.identity(person.issuer, person.subject) if person else None
+    return identity is not None and identity.user_id == actor.id

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, make_response, render_template, request, url_for
 from flask_login import current_user
 
-from skstack.accounts import queries, second_factor, services
+from skstack.accounts import external, queries, second_factor, services
 from skstack.accounts.blueprint import blueprint
 from skstack.accounts.forms import GroupForm, NewUserForm, RepeatedPassword, RoleForm, UserForm
 from skstack.accounts.models import Group, Page, Role, User
@@ -153,6 +153,16 @@ def activate_user(user_id: int) -> Response:
     return go_to(url_for("accounts.user", user_id=user_id))
 
 
+@blueprint.post("/accounts/users/<int:user_id>/identities/<int:identity_id>/unlink")
+@permit(Page.USERS)
+def unlink_identity(user_id: int, identity_id: int) -> Response:
+    """Let an entry of the directory, or a subject of the provider, sign in as this user no more; 409 if it is not theirs."""
+    found = queries.user(user_id)
+    external.unlink(found, identity_id, actor=signed_in_user())
+    tell(N_("%(name)s is no longer linked.", name=found.username))
+    return go_to(url_for("accounts.user", user_id=user_id))
+
+
 @blueprint.get("/accounts/groups")
 @permit(Page.USERS)
 def groups() -> str:
@@ -256,6 +266,7 @@ def _user_page(user: User | None, form: Any) -> str:
         form=form,
         may_set_superuser=_may_set_superuser(user),
         second_factor=user is not None and second_factor.is_on(user),
+        identities=queries.identities_of(user) if user is not None else (),
         may_change=user is None or current_user.superuser or not user.superuser,
     )
 

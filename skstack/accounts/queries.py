@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import selectinload
 
-from skstack.accounts.models import ApiToken, Group, Role, User, UserSession, user_groups, user_roles
+from skstack.accounts.models import (
+    ApiToken,
+    ExternalIdentity,
+    Group,
+    Role,
+    User,
+    UserSession,
+    user_groups,
+    user_roles,
+)
 from skstack.config import Settings
 from skstack.errors import NotFound
 from skstack.extensions import db
@@ -37,6 +46,22 @@ class Counted:
 def user_named(username: str) -> User | None:
     """Return the user of that name, whatever its case. One statement."""
     return db.session.scalar(sa.select(User).where(sa.func.lower(User.username) == username.strip().lower()))
+
+
+def identity(issuer: str, subject: str) -> ExternalIdentity | None:
+    """Return what links a subject of an issuer to a user. One statement, another for the user."""
+    return db.session.scalar(
+        sa.select(ExternalIdentity).where(
+            ExternalIdentity.issuer == issuer, ExternalIdentity.subject == subject
+        )
+    )
+
+
+def identities_of(user: User) -> Sequence[ExternalIdentity]:
+    """Return the directory's entry and the subjects that sign in as `user`. One statement."""
+    return db.session.scalars(
+        sa.select(ExternalIdentity).where(ExternalIdentity.user_id == user.id).order_by(ExternalIdentity.id)
+    ).all()
 
 
 def users(*, text: str = "", state: str = "", after: str = "", limit: int = USERS_PER_PAGE) -> UserPage:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, current_app, make_response, render_template, url_for
 
-from skstack.accounts import qr, queries, second_factor, services, sessions
+from skstack.accounts import new_password, qr, queries, second_factor, services, sessions
 from skstack.accounts.blueprint import blueprint
 from skstack.accounts.forms import CodeForm, PasswordAgainForm, PasswordAndCodeForm
 from skstack.accounts.models import Page, SecondFactor
@@ -120,6 +120,7 @@ def _page(form: Any, status: int = 200) -> Response:
         found=second_factor.of(actor) if second_factor.is_on(actor) else None,
         codes_left=second_factor.codes_left(actor),
         required=second_factor.is_required(actor, _settings()),
+        has_password=new_password.can_be_confirmed(actor, _settings()),
     )
     return make_response(page, status)
 

@@ -110,7 +110,7 @@ def change_user(
     email = _email(email)
     with transaction():
         _lock(user)
-        _require_control(actor, user)
+        require_control(actor, user)
         if superuser != user.superuser:
             _require_superuser(actor)
             if user.superuser:
@@ -129,7 +129,7 @@ def set_password(user: User, password: str, *, actor: User | None, now: dt.datet
 
     One's own password is changed with `new_password.change`, which asks for the present one.
     """
-    _require_control(actor, user)
+    require_control(actor, user)
     if actor is not None and actor.id == user.id:
         raise NotAllowed(N_("Change your own password on your profile, where the present one is asked for."))
     new_password.give(user, password, actor=actor, now=now or utcnow())
@@ -140,7 +140,7 @@ def remove_second_factor(user: User, *, actor: User | None, now: dt.datetime) ->
 
     Raises Conflict if they have none, NotAllowed for oneself and as for a change.
     """
-    _require_control(actor, user)
+    require_control(actor, user)
     if actor is not None and actor.id == user.id:
         raise NotAllowed(N_("Switch your own second factor off on your profile, where a code is asked for."))
     second_factor.remove(user, actor=actor, now=now)
@@ -153,7 +153,7 @@ def deactivate(user: User, *, actor: User | None, now: dt.datetime) -> None:
     """
     with transaction():
         _lock(user)
-        _require_control(actor, user)
+        require_control(actor, user)
         if not user.active:
             raise Conflict(N_("%(name)s is already deactivated.", name=user.username))
         _require_another(actor, user)
@@ -167,11 +167,24 @@ def activate(user: User, *, actor: User | None) -> None:
     """Let a deactivated person in again; they sign in anew and make new tokens. Raises Conflict if they are active."""
     with transaction():
         _lock(user)
-        _require_control(actor, user)
+        require_control(actor, user)
         if user.active:
             raise Conflict(N_("%(name)s is already active.", name=user.username))
         user.active = True
         _record_change(actor, "user", user.id, user.username, {"active": False}, {"active": True})
+
+
+def require_control(actor: User | None, user: User) -> None:
+    """Refuse to let anyone but a superuser touch a superuser's account: a new password would make them one."""
+    if actor is not None and user.superuser and not actor.superuser:
+        raise NotAllowed(
+            N_("%(name)s is a superuser. Only a superuser may change that account.", name=user.username)
+        )
+
+
+def is_email(text: str) -> bool:
+    """Say whether a text can be kept as a mail address."""
+    return bool(_EMAIL.fullmatch(text)) and len(text) <= 254
 
 
 def save_group(group: Group | None, *, actor: User | None, name: str, description: str = "") -> Group:
@@ -259,14 +272,6 @@ def _require_superuser(actor: User | None) -> None:
         raise NotAllowed(N_("Only a superuser may make or unmake a superuser."))
 
 
-def _require_control(actor: User | None, user: User) -> None:
-    """Refuse to let anyone but a superuser touch a superuser's account: a new password would make them one."""
-    if actor is not None and user.superuser and not actor.superuser:
-        raise NotAllowed(
-            N_("%(name)s is a superuser. Only a superuser may change that account.", name=user.username)
-        )
-
-
 def _require_another(actor: User | None, user: User) -> None:
     """Refuse to shut oneself out, or the last superuser."""
     if actor is not None and actor.id == user.id:
@@ -294,7 +299,7 @@ def _lock(user: User) -> None:
 
 def _email(email: str) -> str:
     email = email.strip()
-    if email and (not _EMAIL.fullmatch(email) or len(email) > 254):
+    if email and not is_email(email):
         raise Invalid({"email": [N_("This is not a mail address. It looks like name@example.org.")]})
     return email
 
@@ -364,7 +369,9 @@ __all__ = [
     "delete_group",
     "delete_role",
     "group_dependents",
+    "is_email",
     "remove_second_factor",
+    "require_control",
     "save_group",
     "save_role",
     "set_password",

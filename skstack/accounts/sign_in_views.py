@@ -7,6 +7,7 @@ from flask_login import current_user
 
 from skstack.accounts import ending, qr, second_factor, sessions, signing_in
 from skstack.accounts.blueprint import blueprint
+from skstack.accounts.directory import DirectoryDown
 from skstack.accounts.forms import CodeForm, SignInForm
 from skstack.accounts.sessions import signed_in_user
 from skstack.accounts.signing_in import Browser, SignIn, Step, Waiting
@@ -24,7 +25,7 @@ def sign_in() -> Response:
     target = sessions.local_path(request.args.get("next"), "")
     if current_user.is_authenticated:
         return make_response(redirect(target or url_for("dashboard.index"), 303))
-    return _sign_in_page(SignInForm(next=target), message=N_("Sign in to go on.") if target else "")
+    return sign_in_page(SignInForm(next=target), message=N_("Sign in to go on.") if target else "")
 
 
 @blueprint.post("/sign-in")
@@ -33,25 +34,28 @@ def sign_in_post() -> Response:
     """Begin a session or its second step; 422 if name or password is wrong, 429 beyond the limit of attempts."""
     form = SignInForm()
     if not form.validate_on_submit():
-        return _sign_in_page(form, 422)
-    browser = _browser()
+        return sign_in_page(form, 422)
+    here = browser()
     try:
         found = signing_in.sign_in(
             username=form.username.data,
             password=form.password.data,
-            address=browser.address,
-            user_agent=browser.user_agent,
+            address=here.address,
+            user_agent=here.user_agent,
             settings=current_app.config["SKSTACK"],
             now=utcnow(),
-            former_token=browser.former_token,
+            former_token=here.former_token,
         )
     except Invalid as err:
         place_errors(form, err)
-        return _sign_in_page(form, 422)
+        return sign_in_page(form, 422)
+    except DirectoryDown as err:
+        form.form_errors.append(err.message)
+        return sign_in_page(form, 503)
     except TooManyRequests as err:
         form.form_errors.append(err.message)
-        return _later(_sign_in_page(form, 429), err)
-    return _go_on(found, form.next.data)
+        return _later(sign_in_page(form, 429), err)
+    return go_on(found, form.next.data)
 
 
 @blueprint.get("/sign-in/code")
@@ -80,7 +84,7 @@ def code_post() -> Response:
         found = signing_in.finish(
             token=sessions.second_step(),
             code=form.code.data,
-            browser=_browser(),
+            browser=browser(),
             settings=current_app.config["SKSTACK"],
             now=utcnow(),
         )
@@ -92,7 +96,7 @@ def code_post() -> Response:
     except TooManyRequests as err:
         form.form_errors.append(err.message)
         return _later(_code_page(form, 429), err)
-    return _go_on(found, form.next.data)
+    return go_on(found, form.next.data)
 
 
 @blueprint.get("/sign-in/set-up")
@@ -122,7 +126,7 @@ def set_up_post() -> Response:
             found, codes = signing_in.finish_setting_up(
                 token=sessions.second_step(),
                 code=form.code.data,
-                browser=_browser(),
+                browser=browser(),
                 settings=current_app.config["SKSTACK"],
                 now=utcnow(),
             )
@@ -150,7 +154,8 @@ def sign_out() -> Response:
     return response
 
 
-def _browser() -> Browser:
+def browser() -> Browser:
+    """Return where the request comes from."""
     return Browser(request.remote_addr or "", request.user_agent.string, sessions.token())
 
 
@@ -158,7 +163,7 @@ def _waiting() -> Waiting:
     return signing_in.waiting(sessions.second_step(), settings=current_app.config["SKSTACK"], now=utcnow())
 
 
-def _go_on(found: SignIn, target: str | None) -> Response:
+def go_on(found: SignIn, target: str | None) -> Response:
     """Put what was begun into the cookie and lead on: to the second step, or where one wanted to go."""
     target = sessions.local_path(target, "")
     if found.step is not None:
@@ -180,8 +185,13 @@ def _later(response: Response, err: TooManyRequests) -> Response:
     return response
 
 
-def _sign_in_page(form: SignInForm, status: int = 200, message: Message | str = "") -> Response:
-    return make_response(render_template("accounts/sign_in.html", form=form, message=message), status)
+def sign_in_page(form: SignInForm, status: int = 200, message: Message | str = "") -> Response:
+    """Show the sign-in page, with what is wrong."""
+    settings = current_app.config["SKSTACK"]
+    provider = settings.oidc_label if settings.oidc_issuer else ""
+    return make_response(
+        render_template("accounts/sign_in.html", form=form, message=message, provider=provider), status
+    )
 
 
 def _code_page(form: CodeForm, status: int = 200) -> Response:

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
-from skstack.accounts import attempts, ending, passwords, queries, second_factor
+from skstack.accounts import attempts, directory, ending, external, passwords, queries, second_factor
 from skstack.accounts.models import PendingSignIn, User, UserSession
 from skstack.audit.services import Action, record
 from skstack.config import Settings
@@ -32,6 +32,8 @@ class Way(StrEnum):
     """How somebody showed who they are."""
 
     PASSWORD = "password"  # noqa: S105 - a word, not a password
+    DIRECTORY = "directory"
+    PROVIDER = "provider"
 
 
 class Step(StrEnum):
@@ -84,12 +86,24 @@ def sign_in(
 ) -> SignIn:
     """Begin a session, or its second step, for whom the password belongs to.
 
-    Raises Invalid if name or password is wrong or the person is deactivated, without saying which, and
-    TooManyRequests if the account or the address has used up its attempts.
+    A user with a password of ours is never asked of the directory, so they get in while it is down.
+    Raises Invalid if name or password is wrong or the person is deactivated, without saying which,
+    TooManyRequests if the account or the address has used up its attempts, and DirectoryDown.
     """
     account = attempts.account_key(username)
     attempt = attempts.count(account, address, settings, now)
     user = queries.user_named(username)
+    browser = Browser(address, user_agent, former_token)
+    if directory.is_set(settings) and (user is None or user.password_hash is None):
+        person = _ask_directory(username, password, user, attempt, settings)
+        try:
+            with transaction():
+                known = external.admit(person, external.of_directory(settings), now=now)
+                attempts.forget(account)
+                return enter(known, way=Way.DIRECTORY, browser=browser, settings=settings, now=now)
+        except external.Refused as err:
+            _record_failure(err.user, err.reason, attempt)
+            raise
     seen_hash = user.password_hash if user else None
     if not passwords.is_right(seen_hash, password) or user is None or not user.active:
         reason = "unknown" if user is None else "deactivated" if not user.active else "password"
@@ -104,13 +118,25 @@ def sign_in(
         if new_hash:
             user.password_hash = new_hash
         attempts.forget(account)
-        browser = Browser(address, user_agent, former_token)
         return enter(user, way=Way.PASSWORD, browser=browser, settings=settings, now=now)
+
+
+def sign_in_by_provider(
+    person: directory.Person, *, browser: Browser, settings: Settings, now: dt.datetime
+) -> SignIn:
+    """Begin a session, or its second step, for whom the OIDC provider has named. Raises Refused."""
+    try:
+        with transaction():
+            user = external.admit(person, external.of_provider(settings), now=now)
+            return enter(user, way=Way.PROVIDER, browser=browser, settings=settings, now=now)
+    except external.Refused as err:
+        _record_failure(err.user, err.reason)
+        raise
 
 
 def enter(user: User, *, way: Way, browser: Browser, settings: Settings, now: dt.datetime) -> SignIn:
     """Begin the session of somebody who has shown who they are, or its second step, in the transaction under way."""
-    step = _step(user, settings)
+    step = _step(user, way, settings)
     if step is None:
         return _begin(user, way=way, browser=browser, settings=settings, now=now)
     if step is Step.SET_UP:
@@ -129,7 +155,7 @@ def waiting(token: str | None, *, settings: Settings, now: dt.datetime) -> Waiti
         found = db.session.scalar(statement)
     if found is None or now - found.created_at >= SECOND_STEP_TIME or not found.user.active:
         raise Gone(_TOO_LATE)
-    step = _step(found.user, settings)
+    step = _step(found.user, Way(found.way), settings)
     if step is None:  # The second factor was removed, and none is needed any more.
         raise Gone(_TOO_LATE)
     return Waiting(found.user, step, found)
@@ -168,10 +194,27 @@ def finish_setting_up(
         return _finish(found, browser, settings, now), codes
 
 
-def _step(user: User, settings: Settings) -> Step | None:
+def _ask_directory(
+    username: str, password: str, user: User | None, attempt: attempts.Attempt, settings: Settings
+) -> directory.Person:
+    passwords.is_right(None, password)  # As much work as for an account of ours.
+    try:
+        person = directory.find(username, password, settings)
+    except directory.DirectoryDown:
+        attempts.take_back(attempt)
+        raise
+    if person is None:
+        _record_failure(user, "unknown" if user is None else "password", attempt)
+        raise Invalid({"": [_WRONG]})
+    return person
+
+
+def _step(user: User, way: Way, settings: Settings) -> Step | None:
     if second_factor.is_on(user):
         return Step.CODE
-    return Step.SET_UP if second_factor.is_required(user, settings) else None
+    # A provider asks for a second factor itself, if it is set to.
+    required = way is not Way.PROVIDER and second_factor.is_required(user, settings)
+    return Step.SET_UP if required else None
 
 
 def _count_code(user: User, browser: Browser, settings: Settings, now: dt.datetime) -> attempts.Attempt:
@@ -217,7 +260,7 @@ def _begin(user: User, *, way: Way, browser: Browser, settings: Settings, now: d
     return SignIn(user, token, renews)
 
 
-def _record_failure(user: User | None, reason: str, attempt: attempts.Attempt) -> None:
+def _record_failure(user: User | None, reason: str, attempt: attempts.Attempt | None = None) -> None:
     """Write the audit event of a failed sign-in. A name that nobody has is not kept; it may be a password."""
     with transaction():
         record(
@@ -227,7 +270,7 @@ def _record_failure(user: User | None, reason: str, attempt: attempts.Attempt) -
             object_id=user.id if user else None,
             object_name=user.username if user else "",
             reason=reason,
-            limit_reached=attempt.is_last,
+            limit_reached=attempt is not None and attempt.is_last,
         )
 
 

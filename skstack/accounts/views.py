@@ -13,6 +13,7 @@ from skstack.accounts import (
     ending,
     matrix_views,
     new_password,
+    oidc_views,
     people_views,
     profile,
     queries,
@@ -208,4 +209,4 @@ def _settings() -> Any:
     return current_app.config["SKSTACK"]
 
 
-__all__ = ["blueprint", "matrix_views", "people_views", "second_factor_views", "sign_in_views"]
+__all__ = ["blueprint", "matrix_views", "oidc_views", "people_views", "second_factor_views", "sign_in_views"]

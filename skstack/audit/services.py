@@ -31,6 +31,8 @@ class Action(StrEnum):
     SECOND_FACTOR_REMOVED = "user.second_factor_removed"
     RECOVERY_CODES_RENEWED = "user.recovery_codes_renewed"
     RECOVERY_CODE_USED = "user.recovery_code_used"
+    IDENTITY_LINKED = "user.identity_linked"
+    IDENTITY_UNLINKED = "user.identity_unlinked"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a name, not a token
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a name, not a token
     CREATED = "created"

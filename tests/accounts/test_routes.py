@@ -23,6 +23,8 @@ ANYONE = {
     "accounts.code_post",
     "accounts.set_up",
     "accounts.set_up_post",
+    "accounts.oidc_begin",
+    "accounts.oidc_callback",
 }
 OWN = {
     "accounts.sign_out",
@@ -45,6 +47,8 @@ OWN = {
 }
 # The second step of a sign-in: without one that waits for it there is nothing to do but begin.
 SECOND_STEP = {"accounts.code", "accounts.code_post", "accounts.set_up", "accounts.set_up_post"}
+# No provider is set. What these pages do with one is in test_oidc.py.
+NO_PROVIDER = {"accounts.oidc_begin", "accounts.oidc_callback"}
 # What the other requests need is taken away at the end.
 LAST = ("accounts.delete_group", "accounts.delete_role", "accounts.end_other_sessions", "accounts.sign_out")
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -66,6 +70,7 @@ def routes(app: Flask) -> list[tuple[str, str, str]]:
             "role_id": role.id,
             "token_id": db.session.scalars(sa.select(ApiToken.id)).one(),
             "session_id": 10_000,
+            "identity_id": 10_000,
         }
     found = []
     with app.test_request_context():
@@ -100,7 +105,8 @@ def test_anonymous_people_only_sign_in(client: FlaskClient, routes: list[tuple[s
     for endpoint, method, address in routes:
         status = ask(client, method, address)
         if endpoint in ANYONE:
-            assert status == (400 if method == "POST" else 303 if endpoint in SECOND_STEP else 200), endpoint
+            expected = 404 if endpoint in NO_PROVIDER else 303 if endpoint in SECOND_STEP else 200
+            assert status == (400 if method == "POST" else expected), endpoint
         else:
             assert status == (303 if method == "GET" else 401), endpoint
 
@@ -113,7 +119,7 @@ def test_those_without_the_page_reach_their_own_profile_only(
     for endpoint, method, address in routes:
         status = ask(client, method, address)
         if endpoint in ANYONE:
-            assert status in (303, 422), endpoint
+            assert status in ((404,) if endpoint in NO_PROVIDER else (303, 422)), endpoint
         elif endpoint in ("accounts.revoke_token", "accounts.end_session"):
             assert status == 404, f"{endpoint}: another's, so that it does not exist"
         elif endpoint == "accounts.confirm_second_factor":
@@ -135,8 +141,14 @@ def test_administrators_reach_every_page(
             assert status == 404, endpoint
         elif endpoint == "accounts.confirm_second_factor":
             assert status == 410, endpoint
-        elif endpoint in ("accounts.activate_user", "accounts.remove_second_factor"):
-            assert status == 409, f"{endpoint}: active, and without a second factor"
+        elif endpoint in NO_PROVIDER:
+            assert status == 404, endpoint
+        elif endpoint in (
+            "accounts.activate_user",
+            "accounts.remove_second_factor",
+            "accounts.unlink_identity",
+        ):
+            assert status == 409, f"{endpoint}: active, without a second factor, linked to nothing"
         else:
             assert status in (200, 303, 422), endpoint
 
@@ -170,6 +182,7 @@ def test_what_does_not_exist_is_not_found(browser_of: BrowserOf) -> None:
         "users/9999/deactivate",
         "users/9999/activate",
         "users/9999/second-factor/remove",
+        "users/9999/identities/1/unlink",
         "groups/9999/delete",
         "roles/9999/delete",
     ):

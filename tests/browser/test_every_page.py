@@ -148,6 +148,8 @@ NO_PAGES = {
     "accounts.set_up": "leads to the sign-in, whose second step it is; looked at in tests/accounts/test_browser.py",
     "health.alive": "plain text",
     "health.ready": "plain text",
+    "accounts.oidc_begin": "leads to the provider, and there is none here",
+    "accounts.oidc_callback": "leads on from the provider, and there is none here",
     "catalog.index": "leads to the first page of the configuration",
     "runs.log": "a fragment",
     "runs.status": "a fragment",
