@@ -85,6 +85,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
     from skstack.accounts import oidc, sessions
     from skstack.accounts import views as accounts
     from skstack.approvals import views as approvals
+    from skstack.audit import event_views as audit_events
     from skstack.audit import views as audit
     from skstack.catalog import views as catalog
     from skstack.dashboard import views as dashboard
@@ -99,7 +100,18 @@ def _register_features(app: Flask, settings: Settings) -> None:
     setup.init_app(app, settings)
     sessions.init_app(app)
     oidc.init_app(app)
-    features = (accounts, approvals, audit, catalog, dashboard, notifications, runs, schedules, tickets)
+    features = (
+        accounts,
+        approvals,
+        audit,
+        audit_events,
+        catalog,
+        dashboard,
+        notifications,
+        runs,
+        schedules,
+        tickets,
+    )
     for feature in features:
         app.register_blueprint(feature.blueprint)
     api.init_app(app)

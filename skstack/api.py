@@ -12,6 +12,8 @@ from flask import Flask, Response
 
 from skstack import health
 from skstack.approvals import api as approvals
+from skstack.audit import api as audit
+from skstack.audit import documents as audit_documents
 from skstack.runs import api as runs
 from skstack.runs import documents as run_documents
 from skstack.tickets import api as tickets
@@ -90,9 +92,9 @@ def init_app(app: Flask) -> None:
             "components": {"securitySchemes": {"token": bearer}},
         },
     )
-    for schemas in (ticket_schemas.SCHEMAS, run_documents.SCHEMAS):
+    for schemas in (ticket_schemas.SCHEMAS, run_documents.SCHEMAS, audit_documents.SCHEMAS):
         for name, schema in schemas.items():
             api.spec.components.schema(name, schema)
-    for feature in (tickets, approvals, runs):
+    for feature in (tickets, approvals, runs, audit):
         api.register_blueprint(feature.blueprint)
     app.register_blueprint(health.blueprint)

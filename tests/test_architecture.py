@@ -71,7 +71,7 @@ WEB_AND_DATABASE = {
 }
 
 # `web` guards and draws every page, so it must know these words. Nothing else of a feature.
-WEB_KNOWS = {"skstack.accounts.models", "skstack.audit.services"}
+WEB_KNOWS = {"skstack.accounts.models", "skstack.audit.refusals", "skstack.audit.services"}
 
 # Queries answer a page's worth of rows at a time. Nothing else of the page machinery is known inside a feature.
 INSIDE_KNOWS = {"skstack.web.pagination"}

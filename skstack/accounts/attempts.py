@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from skstack.accounts import queries
 from skstack.accounts.models import SignInAttempt
+from skstack.audit import refusals
+from skstack.audit.services import Action
 from skstack.config import Settings
 from skstack.crypto import hashed
 from skstack.db import db, transaction
@@ -46,11 +49,31 @@ def code_key(username: str) -> str:
     return hashed(f"second factor\n{username.strip().lower()}")
 
 
-def count(account: str, address: str, settings: Settings, now: dt.datetime, *, most: int = 0) -> Attempt:
+def count(
+    account: str, address: str, settings: Settings, now: dt.datetime, *, username: str = "", most: int = 0
+) -> Attempt:
     """Count an attempt, `most` or as many as the settings say being allowed. Raises TooManyRequests beyond them.
 
-    An empty `address` is not counted: a signed-in person asks, and others share that address.
+    An empty `address` is not counted: a signed-in person asks, and others share that address. `username` is as it was
+    typed, if it was; the refusal that is written down names only a user that there is.
     """
+    try:
+        return _count(account, address, settings, now, most)
+    except TooManyRequests as err:
+        user = queries.user_named(username)
+        refusals.note(
+            Action.SIGN_IN_REFUSED,
+            actor=None,
+            key=address or account,
+            object_type="user",
+            object_id=user.id if user else None,
+            object_name=user.username if user else "",
+            reason=err.message,
+        )
+        raise
+
+
+def _count(account: str, address: str, settings: Settings, now: dt.datetime, most: int) -> Attempt:
     since = now - dt.timedelta(seconds=settings.login_pause)
     most = min(most or settings.login_attempts, settings.login_attempts)
     with transaction():

@@ -35,7 +35,7 @@ def confirm(*, actor: User, password: str, settings: Settings, now: dt.datetime,
     Raises Invalid with `field`, TooManyRequests, and DirectoryDown for somebody whose password is the directory's.
     """
     account = attempts.account_key(actor.username)
-    attempt = attempts.count(account, "", settings, now)
+    attempt = attempts.count(account, "", settings, now, username=actor.username)
     try:
         right = _is_right(actor, password, settings)
     except directory.DirectoryDown:

@@ -158,7 +158,7 @@ def _confirm_both(actor: User, password: str, code: str, settings: Settings, now
         raise Conflict(N_("Your second factor is off."))
     new_password.confirm(actor=actor, password=password, settings=settings, now=now, field="password")
     key = attempts.code_key(actor.username)
-    attempts.count(key, "", settings, now, most=attempts.MOST_CODES)
+    attempts.count(key, "", settings, now, username=actor.username, most=attempts.MOST_CODES)
     with transaction():
         right = accept(actor, code, now=now)
     if not right:

@@ -91,7 +91,7 @@ def sign_in(
     TooManyRequests if the account or the address has used up its attempts, and DirectoryDown.
     """
     account = attempts.account_key(username)
-    attempt = attempts.count(account, address, settings, now)
+    attempt = attempts.count(account, address, settings, now, username=username)
     user = queries.user_named(username)
     browser = Browser(address, user_agent, former_token)
     if directory.is_set(settings) and (user is None or user.password_hash is None):
@@ -219,7 +219,9 @@ def _step(user: User, way: Way, settings: Settings) -> Step | None:
 
 def _count_code(user: User, browser: Browser, settings: Settings, now: dt.datetime) -> attempts.Attempt:
     key = attempts.code_key(user.username)
-    return attempts.count(key, browser.address, settings, now, most=attempts.MOST_CODES)
+    return attempts.count(
+        key, browser.address, settings, now, username=user.username, most=attempts.MOST_CODES
+    )
 
 
 def _finish(found: Waiting, browser: Browser, settings: Settings, now: dt.datetime) -> SignIn:

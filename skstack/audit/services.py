@@ -24,6 +24,7 @@ class Action(StrEnum):
 
     SIGNED_IN = "session.signed_in"
     SIGN_IN_FAILED = "session.sign_in_failed"
+    SIGN_IN_REFUSED = "session.sign_in_refused"
     SIGNED_OUT = "session.signed_out"
     SESSION_ENDED = "session.ended"
     PASSWORD_CHANGED = "user.password_changed"  # noqa: S105 - a name, not a password
@@ -42,6 +43,7 @@ class Action(StrEnum):
     VERIFIED = "config_center.verified"
     CATALOG_APPLIED = "catalog.applied"
     SUBMITTED = "ticket.submitted"
+    SUBMISSION_REFUSED = "ticket.submission_refused"
     STATUS_CHANGED = "ticket.status_changed"
     GLASS_BROKEN = "ticket.glass_broken"
     GLASS_REVIEWED = "ticket.glass_reviewed"
@@ -52,6 +54,8 @@ class Action(StrEnum):
     STOP_ASKED = "run.stop_asked"
     OUTPUT_CLEARED = "run.output_cleared"
     OUTPUT_DOWNLOADED = "run.output_downloaded"
+    REFUSED = "request.refused"
+    EXPORTED = "audit.exported"
     VERIFICATION_BEGUN = "audit.verification_begun"
 
 

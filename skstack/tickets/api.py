@@ -22,7 +22,7 @@ from skstack.tickets.documents import detail_document, ticket_document, workorde
 from skstack.tickets.models import Ticket
 from skstack.tickets.schemas import TicketQuery, WorkOrderQuery
 from skstack.web.permissions import permit
-from skstack.web.rest import Blueprint, Number, body_of, cursor, json_object, listed, text_in
+from skstack.web.rest import Blueprint, Number, body_of, cursor, json_object, listed, moment, text_in
 
 blueprint = Blueprint(
     "tickets-api",
@@ -108,8 +108,8 @@ def list_tickets(query: dict[str, Any]) -> Response:
         workorder=query["workorder"],
         submitter=query["submitter"],
         kind=query["kind"],
-        since=_moment("from", query["since"]),
-        until=_moment("to", query["until"], day_after=True),
+        since=moment("from", query["since"]),
+        until=moment("to", query["until"], day_after=True),
         text=query["q"].strip(),
     )
     asked = {"after": cursor(query["after"]), "limit": query["limit"], "whole": True}
@@ -244,19 +244,3 @@ def _as_text(given: Any) -> checking.Value | None:
     if isinstance(given, (str, Number)):
         return str(given)
     raise TypeError
-
-
-def _moment(name: str, given: str, *, day_after: bool = False) -> dt.datetime | None:
-    """Read a time, or the beginning of a day in UTC; with `day_after` its end. A space is a + that was not quoted."""
-    if not given:
-        return None
-    try:
-        if len(given) == len("2026-01-31"):
-            day = dt.date.fromisoformat(given) + dt.timedelta(days=int(day_after))
-            return dt.datetime.combine(day, dt.time(), dt.UTC)
-        moment = dt.datetime.fromisoformat(given.replace(" ", "+"))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
-    except (ValueError, OverflowError) as err:
-        raise Invalid(
-            {name: [N_("This must be a day, or a time as in RFC 3339, such as 2026-01-31T08:00:00Z.")]}
-        ) from err

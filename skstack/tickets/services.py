@@ -14,6 +14,8 @@ from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
 from skstack.accounts.models import User
+from skstack.audit import refusals
+from skstack.audit.services import Action
 from skstack.catalog import freezing
 from skstack.catalog.compiling import TasksRefused, compile_workorder
 from skstack.catalog.models import FreezeWindow, WorkOrder
@@ -84,6 +86,45 @@ def submit(
     """
     if not workorder.can_be_submitted_by(actor):
         raise NotFound
+    try:
+        return _submit(
+            actor,
+            workorder,
+            values,
+            note,
+            scheduled_at=scheduled_at,
+            background=background,
+            auto_run=auto_run,
+            break_glass=break_glass,
+            schedule=schedule,
+            idempotency_key=idempotency_key,
+        )
+    except Conflict as err:
+        refusals.note(
+            Action.SUBMISSION_REFUSED,
+            actor=actor,
+            key=(actor.id, workorder.id),
+            object_type="workorder",
+            object_id=workorder.id,
+            object_name=workorder.name,
+            reason=err.message,
+        )
+        raise
+
+
+def _submit(
+    actor: User,
+    workorder: WorkOrder,
+    values: Mapping[str, Any],
+    note: str,
+    *,
+    scheduled_at: dt.datetime | None,
+    background: bool,
+    auto_run: bool,
+    break_glass: str,
+    schedule: str,
+    idempotency_key: str | None,
+) -> Ticket:
     request_digest = _request_digest(
         workorder, values, note, scheduled_at=scheduled_at, background=background, auto_run=auto_run
     )

@@ -15,12 +15,23 @@ from flask import (
     request,
     url_for,
 )
+from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
-from skstack.errors import Conflict, Invalid, NotSignedIn, SkstackError, TooManyRequests, Unavailable
+from skstack.audit import refusals
+from skstack.audit.services import Action
+from skstack.errors import (
+    Conflict,
+    Invalid,
+    NotAllowed,
+    NotSignedIn,
+    SkstackError,
+    TooManyRequests,
+    Unavailable,
+)
 from skstack.extensions import db
 from skstack.messages import N_, Message
 from skstack.web.text import translate
@@ -74,6 +85,8 @@ def _domain(error: SkstackError) -> Response:
     if isinstance(error, NotSignedIn) and _is_page_load():
         here = request.full_path.rstrip("?")
         return make_response(redirect(url_for("accounts.sign_in", next=None if here == "/" else here), 303))
+    if isinstance(error, NotAllowed):
+        _note_refusal(error)
     if error.status >= 500 and not isinstance(error, Unavailable):
         current_app.logger.error("%s", error, exc_info=error)
     response = _answer(error.status, error.message, error)
@@ -82,6 +95,19 @@ def _domain(error: SkstackError) -> Response:
     if isinstance(error, NotSignedIn) and is_api():
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def _note_refusal(error: NotAllowed) -> None:
+    """Write down who was not allowed what, by method and path."""
+    user = current_user._get_current_object() if current_user.is_authenticated else None
+    refusals.note(
+        Action.REFUSED,
+        actor=user,
+        key=user.id if user else request.remote_addr,
+        object_type="request",
+        object_name=f"{request.method} {request.path}",
+        reason=error.message,
+    )
 
 
 def _csrf(error: CSRFError) -> Response:

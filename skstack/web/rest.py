@@ -109,6 +109,25 @@ def rfc3339(moment: dt.datetime | None) -> str | None:
     return None if moment is None else f"{moment.replace(tzinfo=None).isoformat()}Z"
 
 
+def moment(name: str, given: str, *, day_after: bool = False) -> dt.datetime | None:
+    """Read a time, or the beginning of a day in UTC; with `day_after` its end. A space is a + that was not quoted.
+
+    None for "". Raises Invalid for anything else, with `name`.
+    """
+    if not given:
+        return None
+    try:
+        if len(given) == len("2026-01-31"):
+            day = dt.date.fromisoformat(given) + dt.timedelta(days=int(day_after))
+            return dt.datetime.combine(day, dt.time(), dt.UTC)
+        found = dt.datetime.fromisoformat(given.replace(" ", "+"))
+        return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError) as err:
+        raise Invalid(
+            {name: [N_("This must be a day, or a time as in RFC 3339, such as 2026-01-31T08:00:00Z.")]}
+        ) from err
+
+
 def json_object(allowed: Collection[str], *, optional: bool = False) -> dict[str, Any]:
     """Return the request's body, a JSON object. Numbers in it are of the type `Number`. An `optional` one may be missing.
 

@@ -65,6 +65,12 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
         "pages": (Page.AUDIT,),
     },
     {
+        "endpoint": "audit-events.index",
+        "label": N_("Audit events"),
+        "icon": "journal-text",
+        "pages": (Page.AUDIT,),
+    },
+    {
         "endpoint": "catalog.index",
         "label": N_("Configuration"),
         "icon": "sliders",
