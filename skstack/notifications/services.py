@@ -73,7 +73,7 @@ def save_target(
     if errors:
         raise Invalid(errors)
     with transaction():
-        added = target is None
+        before = None if target is None else _shown(target)
         if target is None:
             target = Target()
             target.user_id = owner.id if isinstance(owner, User) else None
@@ -83,14 +83,16 @@ def save_target(
             target.url, target.scheme = url, sending.scheme_of(url)
         target.name, target.events, target.active = name, [one for one in Event if one in events], active
         db.session.flush()
-        _record(Action.CREATED if added else Action.CHANGED, target, actor, owner, new_address=bool(url))
+        changes = {"after": _shown(target)} if before is None else {"before": before, "after": _shown(target)}
+        action = Action.CREATED if before is None else Action.CHANGED
+        _record(action, target, actor, owner, new_address=bool(url), **changes)
     return target
 
 
 def delete_target(target: Target, *, actor: User, owner: User | ApprovalFlow) -> None:
     """Delete a target with what was to be sent to it."""
     with transaction():
-        _record(Action.DELETED, target, actor, owner)
+        _record(Action.DELETED, target, actor, owner, before=_shown(target))
         db.session.delete(target)
 
 
@@ -185,8 +187,15 @@ def _record(action: Action, target: Target, actor: User, owner: User | ApprovalF
         object_id=target.id,
         object_name=target.name,
         owner=owner.username if isinstance(owner, User) else owner.name,
-        scheme=target.scheme,
-        events=list(target.events),
-        active=target.active,
         **more,
     )
+
+
+def _shown(target: Target) -> dict[str, Any]:
+    """Return what an event may say of a target: not its address, which holds its secret."""
+    return {
+        "name": target.name,
+        "scheme": target.scheme,
+        "events": list(target.events),
+        "active": target.active,
+    }

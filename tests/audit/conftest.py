@@ -45,6 +45,8 @@ def tamper(statement: str, **values: object) -> int:
 def undone(table: str) -> Iterator[None]:
     """Put all rows of a table back as they were."""
     tamper(f"CREATE TABLE kept AS SELECT * FROM {table}")
-    yield
-    for statement in ("DELETE FROM {0}", "INSERT INTO {0} SELECT * FROM kept", "DROP TABLE kept"):
-        tamper(statement.format(table))
+    try:
+        yield
+    finally:
+        for statement in ("DELETE FROM {0}", "INSERT INTO {0} SELECT * FROM kept", "DROP TABLE kept"):
+            tamper(statement.format(table))
