@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pyotp
 import pytest
@@ -150,13 +150,9 @@ def test_the_address_that_people_use_is_where_the_provider_sends_back_to(
     assert query["redirect_uri"] == ["https://sk.example.org/sign-in/oidc/callback"]
 
 
-@pytest.mark.parametrize(
-    "target", ["https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)"]
-)
-def test_asvs_3_7_2_the_way_back_leads_to_no_other_site(client: FlaskClient, target: str) -> None:
-    answer = client.get("/sign-in/oidc", query_string={"next": target})
-    back = requests.get(answer.location, allow_redirects=False, timeout=10).headers["Location"]
-    assert client.get(urlsplit(back)._replace(scheme="", netloc="").geturl()).location == "/"
+def test_asvs_3_7_2_the_way_back_leads_to_no_other_site(client: FlaskClient) -> None:
+    for target in ("https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)"):
+        assert client.get(begin(client, f"?{urlencode({'next': target})}")).location == "/", target
 
 
 WRONG_TOKENS: dict[str, dict[str, Any]] = {
@@ -236,23 +232,21 @@ def test_a_refusal_of_the_provider_is_said(client: FlaskClient, provider: Provid
     assert (answer.status_code, "did not let you in" in said(answer)) == (403, True)
 
 
-@pytest.mark.parametrize("has_password", [True, False])
 def test_a_name_that_is_taken_is_nobodys_to_take_over(
-    app: Flask, client: FlaskClient, provider: Provider, has_password: bool
+    app: Flask, client: FlaskClient, provider: Provider
 ) -> None:
     with app.app_context():
-        if has_password:
-            factories.root()
-        else:
-            services.create_user(actor=None, username="root", superuser=True)
-    provider.claims["preferred_username"] = "ROOT"
-    answer = sign_in(client)
-    assert answer.status_code == 422
-    assert "There is an account ROOT already, and it is not linked to you." in said(answer)
-    assert not is_signed_in(client)
+        factories.root()
+        services.create_user(actor=None, username="without-password", superuser=True)
+    for name in ("ROOT", "without-password"):
+        provider.claims["preferred_username"] = name
+        answer = sign_in(client)
+        assert answer.status_code == 422
+        assert f"There is an account {name} already, and it is not linked to you." in said(answer)
+        assert not is_signed_in(client)
     with app.app_context():
         assert db.session.scalars(sa.select(ExternalIdentity)).all() == []
-        assert failures() == ["name taken"]
+        assert failures() == ["name taken", "name taken"]
 
 
 def test_somebody_elses_subject_is_not_one_of_another_issuer(
