@@ -40,7 +40,14 @@ settings.load_profile("ci" if os.environ.get("CI") or os.environ.get("SKSTACK_TE
 _LATER = ("slow", "faults", "browser")
 
 
+# On PostgreSQL the same lines run as on SQLite, but for those that these look at: measuring them again takes minutes.
+_POSTGRESQL_TOO = ("tests/test_queue.py", "tests/runs/", "tests/audit/", "tests/test_migrations.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "[postgresql" in item.nodeid and not item.nodeid.startswith(_POSTGRESQL_TOO):
+            item.add_marker("no_cover")
     items.sort(key=lambda item: any(item.get_closest_marker(name) for name in _LATER))
 
 

@@ -27,6 +27,9 @@ from typing import Any
 import psutil
 import pytest
 
+from skstack import config, create_app
+from tests.databases import _close
+
 ROOT = Path(__file__).resolve().parent.parent
 START_WITHIN = 30.0
 
@@ -58,7 +61,21 @@ class Server:
         self.environment = {**kept, **{f"SKSTACK_{name.upper()}": str(value) for name, value in own.items()}}
 
     def command(self, *arguments: str, input: str = "", check: bool = True) -> str:
-        """Run one `flask --app app` command and return what it printed."""
+        """Run one `flask --app app` command and return what it printed.
+
+        Within this process: a new one takes seconds to import everything. `program` is the real thing.
+        """
+        app = create_app(config.load(self.environment))
+        try:
+            done = app.test_cli_runner().invoke(args=arguments, input=input, env=self.environment)
+        finally:
+            _close(app)
+        if check and done.exit_code:
+            raise AssertionError(f"{arguments}: exit {done.exit_code}\n{done.output}") from done.exception
+        return done.stdout
+
+    def program(self, *arguments: str, input: str = "", check: bool = True) -> str:
+        """Run one `flask --app app` command as a process of its own, and return what it printed."""
         done = subprocess.run(
             [sys.executable, "-m", "flask", "--app", "app", *arguments],
             input=input,

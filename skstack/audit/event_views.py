@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request, stream_with_context, url_for
+from flask import Blueprint, Response, render_template, request, url_for
 from flask_babel import get_timezone
 from werkzeug.routing import BuildError
 
@@ -25,6 +23,7 @@ from skstack.audit.verifying import EVENTS
 from skstack.db import transaction
 from skstack.extensions import db
 from skstack.messages import N_
+from skstack.web.downloads import as_csv, as_json
 from skstack.web.forms import go_to, tell
 from skstack.web.pagination import asked
 from skstack.web.permissions import permit
@@ -113,13 +112,10 @@ def export(kind: str) -> Response:
     chosen = {name: str(value) for name, value in asdict(filters).items() if value}
     with transaction():
         record(Action.EXPORTED, actor=signed_in_user(), object_type="audit", format=kind, filters=chosen)
-    written = _as_csv(queries.export(filters)) if kind == "csv" else _as_json(queries.export(filters))
-    response = Response(
-        stream_with_context(written),
-        mimetype="text/csv; charset=utf-8" if kind == "csv" else "application/json",
-    )
-    response.headers["Content-Disposition"] = f"attachment; filename=audit-events.{kind}"
-    return response
+    documents = map(event_document, queries.export(filters))
+    if kind == "csv":
+        return as_csv(_COLUMNS, _rows(documents), name="audit-events")
+    return as_json(documents, name="audit-events")
 
 
 def changed(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -224,34 +220,7 @@ _COLUMNS = (
 )
 
 
-def _as_csv(events: Iterator[AuditEvent]) -> Iterator[str]:
-    yield "\ufeff"  # So that spreadsheets read it as UTF-8.
-    yield _csv_line(_COLUMNS)
-    for event in events:
-        document = event_document(event)
+def _rows(documents: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for document in documents:
         told = document.pop("object")
-        document |= {f"object_{name}": value for name, value in told.items()}
-        document["changes"] = json.dumps(document["changes"], ensure_ascii=False)
-        yield _csv_line([_cell(document[name]) for name in _COLUMNS])
-
-
-def _csv_line(values: Any) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(values)
-    return line.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as a spreadsheet may have it: none that it would take for a formula."""
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else value
-    )
-
-
-def _as_json(events: Iterator[AuditEvent]) -> Iterator[str]:
-    yield '{"items": ['
-    for number, event in enumerate(events):
-        yield ("," if number else "") + "\n" + json.dumps(event_document(event), ensure_ascii=False)
-    yield "\n]}\n"
+        yield document | {f"object_{name}": value for name, value in told.items()}

@@ -41,7 +41,7 @@ ACTIONS: dict[str, Message] = {
     Action.OUTPUT_DOWNLOADED: N_("output downloaded"),
     Action.REFUSED: N_("refused: not allowed"),
     Action.VERIFICATION_BEGUN: N_("verification begun"),
-    Action.EXPORTED: N_("audit events exported"),
+    Action.EXPORTED: N_("exported"),
 }
 
 OBJECTS: dict[str, Message] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, make_response, render_template, request, url_for
@@ -10,13 +12,18 @@ from werkzeug.wrappers import Response
 
 from skstack.accounts.models import Page
 from skstack.accounts.sessions import signed_in_user
+from skstack.audit.services import Action, record
+from skstack.db import transaction
 from skstack.errors import Invalid
 from skstack.messages import N_
 from skstack.tickets import queries, reviewing
+from skstack.tickets.documents import ROW, ticket_record, ticket_row
 from skstack.tickets.forms import asked_filters
+from skstack.tickets.models import Ticket
 from skstack.tickets.ticket_views import listing
+from skstack.web.downloads import as_csv, as_json
 from skstack.web.forms import go_to, tell
-from skstack.web.pagination import asked
+from skstack.web.pagination import Order, asked, asked_limit
 from skstack.web.permissions import permit
 
 blueprint = Blueprint("audit", __name__, url_prefix="/audit")
@@ -25,10 +32,45 @@ blueprint = Blueprint("audit", __name__, url_prefix="/audit")
 @blueprint.get("/tickets")
 @permit(Page.AUDIT)
 def tickets() -> str:
-    """List all tickets, newest first, narrowed by the address."""
-    filters = asked_filters()
-    page = queries.all_tickets(filters, **asked(), with_actions=True)
-    return render_template("tickets/list.html", **listing(page, filters), scope="all")
+    """List all tickets, newest first or as the address says, narrowed by it; of one work order with its variables."""
+    filters, order = asked_filters(), Order.asked(queries.SORTS, otherwise="-id")
+    page = queries.history(filters, order=order, limit=asked_limit())
+    return render_template(
+        "tickets/list.html",
+        **listing(page, filters),
+        scope="all",
+        sort=str(order),
+        variables=_variables(filters, page.items),
+        workorders=queries.workorder_names(),
+        submitters=queries.usernames(),
+    )
+
+
+@blueprint.get("/tickets.<any(csv, json):kind>")
+@permit(Page.AUDIT)
+def export(kind: str) -> Response:
+    """Send all tickets that the address asks for, newest first, as they are read. That somebody did so is an event."""
+    filters, reader = asked_filters(), signed_in_user()
+    chosen = {name: str(value) for name, value in asdict(filters).items() if value}
+    with transaction():
+        record(Action.EXPORTED, actor=reader, object_type="ticket", format=kind, filters=chosen)
+    if kind == "json":
+        documents = (ticket_record(ticket) for ticket in queries.export(filters))
+        return as_json(documents, name="tickets")
+    names = [variable["name"] for variable in _variables(filters, ())]
+    rows = (ticket_row(ticket, names) for ticket in queries.export(filters))
+    return as_csv([*ROW, *(f"value: {name}" for name in names)], rows, name="tickets")
+
+
+def _variables(filters: queries.Filters, tickets: Iterable[Ticket]) -> list[dict[str, Any]]:
+    """Return the variables of the one work order that a list is narrowed to, and others that its tickets have values of."""
+    if not filters.workorder:
+        return []
+    workorder = queries.workorder_named(filters.workorder)
+    found = {variable.name: variable.title for variable in workorder.variables} if workorder else {}
+    for ticket in tickets:
+        found |= {name: name for name in ticket.values if name not in found}
+    return [{"name": name, "label": label} for name, label in found.items()]
 
 
 @blueprint.get("/break-glass")

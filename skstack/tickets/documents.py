@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skstack.accounts.models import User
@@ -17,6 +17,11 @@ from skstack.web.rest import message_text, rfc3339
 
 def ticket_document(ticket: Ticket, user: User) -> dict[str, Any]:
     """Return one ticket as `user` sees it. Loads nothing that the query or the submission has loaded."""
+    return {**ticket_record(ticket), "actions": actions(ticket, user)}
+
+
+def ticket_record(ticket: Ticket) -> dict[str, Any]:
+    """Return one ticket as everybody who sees it sees it, as exports have it. Secrets have no value in it."""
     plan = Plan.from_json(ticket.plan)
     target, waiting = plan.target_name, ticket.next_level
     return {
@@ -59,8 +64,47 @@ def ticket_document(ticket: Ticket, user: User) -> dict[str, Any]:
             }
             for run in ticket.runs
         ],
-        "actions": actions(ticket, user),
     }
+
+
+# The columns of a ticket in a table.
+ROW = (
+    "id",
+    "workorder",
+    "environment",
+    "category",
+    "kind",
+    "status",
+    "status_code",
+    "job_status",
+    "submitter",
+    "note",
+    "scheduled_at",
+    "created_at",
+    "finished_at",
+    "decisions",
+    "values",
+)
+
+
+def ticket_row(ticket: Ticket, names: Sequence[str]) -> dict[str, Any]:
+    """Return one ticket as a row of a table: the columns `ROW`, and `value: NAME` for each of these variables."""
+    found = ticket_record(ticket)
+    decided = [
+        f"{made['at']} l{made['level']} {made['decision']}: {made['by']}"
+        + (f" ({made['comment']})" if made["comment"] else "")
+        for made in found["decisions"]
+    ]
+    return {
+        **{name: found[name] for name in ROW},
+        "workorder": ticket.workorder_name,
+        "decisions": "\n".join(decided),
+        **{f"value: {name}": _joined(ticket.values.get(name)) for name in names},
+    }
+
+
+def _joined(value: Any) -> Any:
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def workorder_document(workorder: WorkOrder) -> dict[str, Any]:

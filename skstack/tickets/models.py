@@ -35,6 +35,10 @@ class Ticket(Model):
         sa.Index("ix_tickets_submitter_id_id", "submitter_id", "id"),
         sa.Index("ix_tickets_workorder_id_id", "workorder_id", "id"),
         sa.Index("ix_tickets_status_id", "status", "id"),
+        sa.Index("ix_tickets_workorder_name_id", "workorder_name", "id"),
+        sa.Index("ix_tickets_submitter_name_id", "submitter_name", "id"),
+        sa.Index("ix_tickets_environment_name_id", "environment_name", "id"),
+        sa.Index("ix_tickets_created_at", "created_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

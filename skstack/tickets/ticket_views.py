@@ -27,7 +27,7 @@ from skstack.tickets.progress import has_waited, progress_of, prospects, seconds
 from skstack.web.errors import is_fragment
 from skstack.web.forms import go_to, tell
 from skstack.web.local_time import is_shown_twice
-from skstack.web.pagination import Paged, asked
+from skstack.web.pagination import Paged, PagedInOrder, asked
 from skstack.web.permissions import permit
 
 
@@ -125,7 +125,7 @@ def stop(ticket_id: int) -> BaseResponse:
     )
 
 
-def listing(page: Paged[Ticket], filters: queries.Filters) -> dict[str, Any]:
+def listing(page: Paged[Ticket] | PagedInOrder[Ticket], filters: queries.Filters) -> dict[str, Any]:
     """Return what the template of every list of tickets shows beside `scope`. Needs three statements."""
     now, frozen = utcnow(), freezing.windows_at(utcnow())
     return {

@@ -16,7 +16,17 @@ def url_with(**changes: Any) -> str:
     parameters: dict[str, Any] = request.args.to_dict(flat=False)
     parameters.pop("after", None)
     parameters.update(changes)
-    kept = {name: value for name, value in parameters.items() if value not in (None, "", [""])}
     # Not handed to url_for: it would take `_external` and its like from the reader's address.
     page = url_for(request.endpoint or "", **(request.view_args or {}))
+    return _with(page, parameters)
+
+
+def with_filters(page: str) -> str:
+    """Return the address of another page about the same: with the filters of the present one, from its beginning."""
+    parameters: dict[str, Any] = request.args.to_dict(flat=False)
+    return _with(page, {name: value for name, value in parameters.items() if name not in ("after", "sort")})
+
+
+def _with(page: str, parameters: dict[str, Any]) -> str:
+    kept = {name: value for name, value in parameters.items() if value not in (None, "", [""])}
     return f"{page}?{urlencode(kept, doseq=True)}" if kept else page

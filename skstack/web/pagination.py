@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +28,15 @@ class Paged(Generic[Row]):
     newer: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PagedInOrder(Generic[Row]):
+    """One page of a list in another order than by key. `next` is the cursor of the page after it."""
+
+    items: Sequence[Row]
+    next: str | None
+    newer: bool
+
+
 def paged(
     statement: sa.Select[Any], key: Any, *, after: int | None = None, limit: int = DEFAULT
 ) -> Paged[Any]:
@@ -38,16 +49,77 @@ def paged(
     return Paged(items, last, after is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of a list: by the column that the reader calls `name`, then by key. An index has to hold both."""
+
+    name: str
+    descending: bool
+
+    @classmethod
+    def asked(cls, names: Container[str], *, otherwise: str) -> Order:
+        """Read `?sort=`, as `name` or `-name`; anything else is `otherwise`."""
+        given = request.args.get("sort", "")
+        chosen = given if given.removeprefix("-") in names else otherwise
+        return cls(chosen.removeprefix("-"), chosen.startswith("-"))
+
+    def __str__(self) -> str:
+        return f"{'-' if self.descending else ''}{self.name}"
+
+
+def paged_in_order(
+    statement: sa.Select[Any], column: Any, key: Any, *, descending: bool, limit: int = DEFAULT
+) -> PagedInOrder[Any]:
+    """Run `statement` in the order of `column`, then `key`, from after the row whose cursor is `?after=`.
+
+    The cursor holds both of that row: rows that come or go in between shift nothing. Needs one statement. Raises Invalid
+    for a cursor that is none.
+    """
+    given = request.args.get("after", "")
+    columns = (key,) if column is key else (column, key)
+    if given:
+        row, last = sa.tuple_(*columns), sa.tuple_(*_read(given, len(columns)))
+        statement = statement.where(row < last if descending else row > last)
+    ordered = [one.desc() if descending else one.asc() for one in columns]
+    rows = db.session.scalars(statement.order_by(*ordered).limit(limit + 1)).unique().all()
+    following = None
+    if len(rows) > limit:
+        following = _cursor([getattr(rows[limit - 1], one.key) for one in columns])
+    return PagedInOrder(rows[:limit], following, bool(given))
+
+
+def _cursor(values: Sequence[Any]) -> str:
+    return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+def _read(cursor: str, count: int) -> list[Any]:
+    try:
+        found = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        *texts, key = found
+    except (ValueError, TypeError):
+        texts, key = [], None
+    if len(texts) != count - 1 or type(key) is not int or not all(isinstance(text, str) for text in texts):
+        raise Invalid({"after": [N_("This is no place in this list. Begin at its first page.")]})
+    return [*texts, key]
+
+
 def asked() -> dict[str, Any]:
     """Return `after` and `limit` of the request under way. Raises Invalid for anything but small numbers."""
-    found: dict[str, Any] = {"after": None, "limit": DEFAULT}
-    for name in found:
-        given = request.args.get(name, "")
-        if given == "":
-            continue
-        if not (given.isascii() and given.isdigit()) or len(given) > 18:
-            raise Invalid({name: [N_("This must be a whole number.")]})
-        found[name] = int(given)
-    if not 1 <= found["limit"] <= MOST:
+    return {"after": _number("after"), "limit": asked_limit()}
+
+
+def asked_limit() -> int:
+    """Return how many rows the request under way asks for. Raises Invalid for anything but a number that is allowed."""
+    limit = _number("limit")
+    if limit is not None and not 1 <= limit <= MOST:
         raise Invalid({"limit": [N_("This must be between 1 and %(most)s.", most=MOST)]})
-    return found
+    return DEFAULT if limit is None else limit
+
+
+def _number(name: str) -> int | None:
+    given = request.args.get(name, "")
+    if given == "":
+        return None
+    if not (given.isascii() and given.isdigit()) or len(given) > 18:
+        raise Invalid({name: [N_("This must be a whole number.")]})
+    return int(given)

@@ -121,6 +121,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["url_with"] = links.url_with
+    app.jinja_env.globals["with_filters"] = links.with_filters
     app.jinja_env.globals["static"] = lambda name: url_for(
         "static", filename=name, v=_version(app.static_folder, name)
     )
