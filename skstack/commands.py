@@ -11,6 +11,7 @@ import click
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from skstack.config import ConfigError
+from skstack.crypto import KeysUnusable
 from skstack.errors import SkstackError
 
 _NOT_THERE = ("no such table", "no such column", "UndefinedTable", "UndefinedColumn")
@@ -23,7 +24,7 @@ def fails_in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
     def command(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except (SkstackError, SQLAlchemyError, OSError, ConfigError) as err:
+        except (SkstackError, SQLAlchemyError, OSError, ConfigError, KeysUnusable) as err:
             fail(said(err))
 
     return command

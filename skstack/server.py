@@ -17,6 +17,7 @@ from typing import Any
 from flask import Flask
 
 from skstack import hosting, worker
+from skstack.audit import verifying
 from skstack.config import ConfigError, Settings
 from skstack.db import db
 
@@ -46,6 +47,7 @@ def serve(app: Flask) -> int:
     configure_logging()
     address = _wait_for_address(app.config["SKSTACK"])
     with app.app_context():
+        verifying.check_keys()
         db.engine.dispose()
     hosting.runner_host().start()  # Before the forks: both use the same one.
     gc.collect()
@@ -57,12 +59,17 @@ def serve(app: Flask) -> int:
 def web(app: Flask) -> int:
     """Run the web server alone until SIGTERM."""
     configure_logging()
+    with app.app_context():
+        verifying.check_keys()
+        db.engine.dispose()
     return _web(app, _wait_for_address(app.config["SKSTACK"]))
 
 
 def work(app: Flask) -> int:
     """Run the worker alone until SIGTERM."""
     configure_logging()
+    with app.app_context():
+        verifying.check_keys()
     return worker.run(app)
 
 

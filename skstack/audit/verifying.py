@@ -14,9 +14,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from skstack.audit import chain
 from skstack.audit.models import AuditEvent, AuditHead
+from skstack.crypto import KeysUnusable
 from skstack.db import db
 from skstack.messages import N_, Message
 
@@ -85,6 +87,25 @@ def begin(first: int = 1) -> Progress:
     if previous is None:
         raise Broken(N_("Event %(event)s is missing.", event=first - 1))
     return Progress(last=first - 1, previous=bytes(previous).hex())
+
+
+def check_keys() -> None:
+    """Raise KeysUnusable if not one of the latest events was sealed with a key of this host: it would break the chain.
+
+    So it is where a second host has made a key of its own. A database that cannot be asked is no reason.
+    """
+    try:
+        with _looking() as connection:
+            raw = _RAW[connection.dialect.name]
+            newest = connection.execute(_END).one().newest or 0
+            rows = connection.exec_driver_sql(raw, (max(0, newest - 100), newest, 100)).all()
+    except SQLAlchemyError:
+        return
+    if rows and not any(_is_sealed(row) for row in rows):
+        raise KeysUnusable(
+            "keys/audit.keys in the instance folder is not the one that the audit trail is sealed with; copy it from "
+            "the host where skstack ran before, or from the backup"
+        )
 
 
 def go_on(progress: Progress, anchors: list[Anchor], *, enough: Callable[[], bool]) -> Progress:
@@ -162,6 +183,15 @@ def _verified(progress: Progress, rows: Sequence[Any]) -> Progress:
             )
         last, previous = last + 1, bytes(sealed)
     return replace(progress, last=last, previous=previous.hex(), verified=progress.verified + len(rows))
+
+
+def _is_sealed(row: Any) -> bool:
+    *columns, digest, before, sealed = row
+    try:
+        plain = [*columns, None if digest is None else bytes(digest).hex(), bytes(before).hex()]
+        return any(hmac.compare_digest(chain.seal(key, plain), bytes(sealed)) for key in chain.keys())  # noqa: SIM118 - no dictionary
+    except (TypeError, ValueError):
+        return False
 
 
 def _check_anchors(anchors: list[Anchor]) -> None:

@@ -19,6 +19,7 @@ from skstack.audit import checks, heads, verifying
 from skstack.audit.models import AuditEvent
 from skstack.audit.services import Action, record
 from skstack.config import Settings
+from skstack.crypto import KeysUnusable
 from skstack.db import transaction, utcnow
 from skstack.extensions import db
 from tests.audit.conftest import fault, holds, tamper
@@ -159,6 +160,7 @@ from pathlib import Path
 from skstack import create_app
 from skstack.audit.services import Action, record
 from skstack.config import Settings
+from skstack.crypto import KeysUnusable
 from skstack.db import transaction
 import threading
 app = create_app(Settings(instance=Path(sys.argv[1]), database_url=sys.argv[2]))
@@ -202,3 +204,15 @@ def test_verifying_while_others_write_finds_no_fault(any_app: Flask) -> None:
     finally:
         stop.set()
         writer.join()
+
+
+def test_a_host_with_a_key_of_its_own_does_not_start(any_app: Flask) -> None:
+    with any_app.app_context():
+        verifying.check_keys()
+        note(3)
+        verifying.check_keys()
+        tamper("UPDATE audit_events SET actor = 'x' WHERE id = 3")
+        verifying.check_keys()  # One that was changed must not keep skstack from starting.
+        any_app.extensions["skstack.audit"] = (b"o" * 32,)
+        with pytest.raises(KeysUnusable, match="copy it from the host"):
+            verifying.check_keys()
