@@ -92,6 +92,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
     from skstack.notifications import views as notifications
     from skstack.runs import views as runs
     from skstack.schedules import views as schedules
+    from skstack.system import views as system
     from skstack.tickets import views as tickets
     from skstack.web import compiled, setup
     from skstack.web.permissions import Permission, permit
@@ -110,6 +111,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
         notifications,
         runs,
         schedules,
+        system,
         tickets,
     )
     for feature in features:

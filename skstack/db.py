@@ -20,6 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 from cryptography.fernet import MultiFernet
 from flask import Flask, current_app
+from sqlalchemy.dialects import postgresql as sa_postgresql
+from sqlalchemy.dialects import sqlite as sa_sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import InstrumentedAttribute
@@ -148,6 +150,15 @@ def insert(model: type[Model], *rows: Mapping[str, Any]) -> None:
     if rows:
         names = _column_names(model)
         execute(_insert(model), [{names[name]: value for name, value in row.items()} for row in rows])
+
+
+def insert_unless_there(model: type[Model], row: Mapping[str, Any]) -> None:
+    """Add a row by attribute, unless there is one of its key: even if another process adds that in the same moment."""
+    names, dialect = _column_names(model), db.engine.dialect.name
+    statement = (sa_postgresql if dialect == "postgresql" else sa_sqlite).insert(
+        sa.inspect(model).local_table
+    )
+    execute(statement.on_conflict_do_nothing(), {names[name]: value for name, value in row.items()})
 
 
 @cache
@@ -337,6 +348,7 @@ __all__ = [
     "execute",
     "gather",
     "insert",
+    "insert_unless_there",
     "listen",
     "transaction",
     "utcnow",

@@ -64,6 +64,10 @@ class DoorbellStorage(BaseStorage):
         self._stopped.write()
 
     @abstractmethod
+    def oldest(self) -> bytes | None:
+        """Return the message that waits for the longest time, and leave it where it is; None if none waits."""
+
+    @abstractmethod
     def _take(self) -> bytes | None:
         """Remove the next message and return it, or None."""
 
@@ -113,6 +117,12 @@ class SqliteDoorbellStorage(DoorbellStorage, SqliteStorage):
         if not self.sql(due, (self.name, ts.timestamp()), results=True):
             return []
         return list(super().read_schedule(ts))
+
+    def oldest(self) -> bytes | None:
+        rows = self.sql(
+            "select data from task where queue = ? order by id limit 1", (self.name,), results=True
+        )
+        return bytes(rows[0][0]) if rows else None
 
     def _take(self) -> bytes | None:
         message: bytes | None = SqliteStorage.dequeue(self)
@@ -184,6 +194,11 @@ class PostgresDoorbellStorage(DoorbellStorage, PostgresStorage):
         self._drop(self._listener)
         self._listener = None
         return bool(super().close())
+
+    def oldest(self) -> bytes | None:
+        statement = f"select data from {self.table_task} where queue = %s order by id limit 1"  # noqa: S608 - Huey's name
+        rows = self.sql(statement, (self.name,), results=True)
+        return bytes(rows[0][0]) if rows else None
 
     def _take(self) -> bytes | None:
         message: bytes | None = self._dequeue()

@@ -54,6 +54,16 @@ class Queue(Huey):
         except Exception:
             log.exception("%s%r could not be queued; the sweep will ask again", name, ids)
 
+    def oldest_message_at(self) -> dt.datetime | None:
+        """Return when the message was queued that is the oldest of those that wait; None if none does, or it does not say."""
+        stored = self.storage.oldest()
+        if stored is None:
+            return None
+        try:
+            return dt.datetime.fromisoformat(json.loads(stored)["at"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def serialize_task(self, task: Task) -> bytes:
         """Return the message. Raises TypeError for an argument that is no id, and for chains of tasks."""
         if task.on_complete or task.on_error or task.chord_config or task.expires or task.timeout:
@@ -62,7 +72,8 @@ class Queue(Huey):
             if not isinstance(value, (int, str)):
                 raise TypeError(f"{task.name}: a message carries ids, not {type(value).__name__}")
         message = self._registry.create_message(task)
-        fields = {"name": message.name, "id": message.id, "args": list(message.args)}
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        fields = {"name": message.name, "id": message.id, "args": list(message.args), "at": now}
         if message.kwargs:
             fields["kwargs"] = message.kwargs
         if message.eta:

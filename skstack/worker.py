@@ -7,8 +7,10 @@ import os
 
 from flask import Flask
 
+import skstack
 from skstack.audit import checks, heads
 from skstack.config import Settings
+from skstack.dashboard import summing
 from skstack.extensions import queue
 from skstack.notifications import sweeping as notifying
 from skstack.queue import consumer
@@ -19,14 +21,22 @@ from skstack.schedules import sweeping
 
 log = logging.getLogger(__name__)
 
-CHORES = (reserve.refill, sweeping.sweep, retention.sweep, notifying.sweep, heads.sweep, checks.sweep)
+CHORES = (
+    reserve.refill,
+    sweeping.sweep,
+    retention.sweep,
+    notifying.sweep,
+    heads.sweep,
+    checks.sweep,
+    summing.sweep,
+)
 
 
 def run(app: Flask) -> int:
     """Work until SIGTERM, and return the exit status. Commands that run then go on, and the next worker takes them over."""
     settings: Settings = app.config["SKSTACK"]
     with app.app_context():
-        watcher = Watcher(app, register().id)
+        watcher = Watcher(app, register(settings.workers, skstack.__version__).id)
     set_current_watcher(watcher)
     keeper = Keeper(app, watcher, CHORES)
     worker = consumer(queue, settings.workers, on_stop=watcher.stopping.set)

@@ -23,6 +23,7 @@ FEATURES = [
     "schedules",
     "notifications",
     "dashboard",
+    "system",
 ]
 
 # What speaks HTTP or the command line in a feature. It may show and use every feature, and nothing imports it.

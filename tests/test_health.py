@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from flask import Flask
 
 from skstack.config import ROOT
 from skstack.db import db, transaction, utcnow
-from skstack.health import heads
 from skstack.runs.models import Worker
+from skstack.system import checks
+from skstack.system.checks import heads
 from tests.fake_runner import make_worker
 
 
@@ -38,10 +40,10 @@ def test_a_process_that_answers_is_alive(app: Flask) -> None:
 
 @pytest.mark.both_databases
 def test_ready_is_who_has_a_migrated_database_and_a_living_worker(app: Flask) -> None:
-    assert ready(app) == (503, {"database": "ok", "migrations": "ok", "worker": "failed"})
+    assert ready(app) == (503, {"database": "ok", "migrations": "ok", "worker": "failed", "disk": "ok"})
     with app.app_context():
         make_worker()
-    assert ready(app) == (200, {"database": "ok", "migrations": "ok", "worker": "ok"})
+    assert ready(app) == (200, {"database": "ok", "migrations": "ok", "worker": "ok", "disk": "ok"})
     set_worker(app, seen_at=utcnow() - dt.timedelta(hours=1))
     assert ready(app)[0] == 503
     set_worker(app, seen_at=utcnow(), stopped_at=utcnow())
@@ -67,10 +69,24 @@ def same_version_afterwards(app: Flask) -> Iterator[None]:
 def test_a_database_of_another_version_is_not_ready(app: Flask) -> None:
     with app.app_context(), transaction():
         db.session.execute(sa.text("UPDATE alembic_version SET version_num = 'other'"))
-    assert ready(app) == (503, {"database": "ok", "migrations": "failed", "worker": "failed"})
+    assert ready(app) == (503, {"database": "ok", "migrations": "failed", "worker": "failed", "disk": "ok"})
     with app.app_context(), transaction():
         db.session.execute(sa.text("DROP TABLE alembic_version"))
     assert ready(app)[1]["migrations"] == "failed"
+
+
+def test_without_room_or_a_folder_to_write_to_it_is_not_ready(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with app.app_context():
+        make_worker()
+    assert ready(app)[0] == 200
+    monkeypatch.setattr(checks, "free_bytes", lambda settings: checks.NEEDED - 1)
+    others = {"database": "ok", "migrations": "ok", "worker": "ok"}
+    assert ready(app) == (503, {**others, "disk": "failed"})
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert ready(app) == (503, {**others, "disk": "failed"})
 
 
 def test_a_database_that_does_not_answer_is_not_ready(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +94,11 @@ def test_a_database_that_does_not_answer_is_not_ready(app: Flask, monkeypatch: p
         raise sa.exc.OperationalError("SELECT 1", {}, Exception("gone"))
 
     with app.app_context():
-        monkeypatch.setattr(db.session, "execute", fail)
-    assert ready(app) == (503, {"database": "failed", "migrations": "failed", "worker": "failed"})
+        monkeypatch.setattr(db.session, "connection", fail)
+    assert ready(app) == (
+        503,
+        {"database": "failed", "migrations": "failed", "worker": "failed", "disk": "ok"},
+    )
     assert app.test_client().get("/healthz").status_code == 200
 
 

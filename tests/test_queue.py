@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 import os
@@ -113,6 +114,7 @@ def test_a_message_is_json_with_the_name_the_id_and_the_ids(queue: Queue) -> Non
     queue_worker.mark("a")
     (message,) = stored(queue)
     assert message.pop("id")
+    assert dt.datetime.fromisoformat(message.pop("at")).tzinfo is not None
     assert message == {"name": "tests.programs.queue_worker.mark", "args": ["a"]}
 
 

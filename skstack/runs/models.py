@@ -36,6 +36,18 @@ class Worker(Model):
         UtcDateTime, default=utcnow
     )  # For people; decisions use `beat`.
     stopped_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    capacity: Mapped[int | None]  # Runs at a time. None: of a version that did not say.
+    version: Mapped[str | None] = mapped_column(sa.String(32))
+
+
+class Look(Model):
+    """When some worker last did one of the regular things, and what came of it: for people and for monitoring."""
+
+    __tablename__ = "looks"
+
+    name: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
+    at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    found: Mapped[dict[str, Any]] = mapped_column(JsonColumn, default=dict)
 
 
 class Run(Model):

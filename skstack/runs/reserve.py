@@ -56,6 +56,12 @@ def give_back() -> bool:
     return False
 
 
+def pieces_left() -> int | None:
+    """Return how many pieces of the reserve there are; None on PostgreSQL, which has none."""
+    pieces = _pieces()
+    return sum(piece.exists() for piece in pieces) if pieces else None
+
+
 def _pieces() -> list[Path]:
     settings: Settings = current_app.config["SKSTACK"]
     if settings.is_postgresql:

@@ -22,6 +22,7 @@ from skstack.errors import Conflict
 from skstack.extensions import db
 from skstack.messages import N_
 from skstack.runner.protocol import OUTPUT_FILE
+from skstack.runs import looks
 from skstack.runs.models import Run
 from skstack.states import JobStatus, RunState
 from skstack.tickets import status as ticket_status
@@ -46,7 +47,10 @@ def sweep() -> None:
     if time.monotonic() < _next_look:
         return
     _next_look = time.monotonic() + EVERY
-    cleared = clear_old(utcnow())
+    now = utcnow()
+    cleared = clear_old(now)
+    looks.note_clearing(now, cleared)
+    looks.note_output(now)
     if cleared:
         log.info("the output of %s runs was cleared by the retention rule", cleared)
 

@@ -32,12 +32,17 @@ from skstack.states import RunState
 log = logging.getLogger(__name__)
 
 
-def register() -> Worker:
-    """Add the row of this process. Its id stands in every run that it claims."""
+def register(capacity: int | None = None, version: str | None = None) -> Worker:
+    """Add the row of this process. Its id stands in every run that it claims, of which it takes `capacity` at a time."""
     pid = os.getpid()
     with transaction():
         worker = Worker(
-            host=socket.gethostname(), pid=pid, process_start=_process_start(pid) or 0, boot_id=_boot_id()
+            host=socket.gethostname(),
+            pid=pid,
+            process_start=_process_start(pid) or 0,
+            boot_id=_boot_id(),
+            capacity=capacity,
+            version=version,
         )
         db.session.add(worker)
         db.session.flush()

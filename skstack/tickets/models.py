@@ -39,6 +39,7 @@ class Ticket(Model):
         sa.Index("ix_tickets_submitter_name_id", "submitter_name", "id"),
         sa.Index("ix_tickets_environment_name_id", "environment_name", "id"),
         sa.Index("ix_tickets_created_at", "created_at"),
+        sa.Index("ix_tickets_submitter_id_created_at", "submitter_id", "created_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -67,8 +67,8 @@ def init_app(app: Flask) -> None:
 
 
 def is_api() -> bool:
-    """Say whether the request under way is for the JSON API."""
-    return request.path.startswith("/api/")
+    """Say whether the request under way is for the JSON API, or for what monitoring asks with a token too."""
+    return request.path.startswith("/api/") or request.path == "/metrics"
 
 
 def is_fragment() -> bool:

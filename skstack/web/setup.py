@@ -77,6 +77,7 @@ NAVIGATION: tuple[dict[str, Any], ...] = (
         "pages": (Page.CONFIGURATION,),
     },
     {"endpoint": "accounts.users", "label": N_("People"), "icon": "people", "pages": (Page.USERS,)},
+    {"endpoint": "system.index", "label": N_("System"), "icon": "server", "pages": (Page.SYSTEM,)},
 )
 
 

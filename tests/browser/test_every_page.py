@@ -127,6 +127,7 @@ PAGES = {
     "schedules.new": "/schedules/new?workorder=1",
     "schedules.detail": "/schedules/1",
     "schedules.edit": "/schedules/1/edit",
+    "system.index": "/system",
     "tickets.index": "/tickets",
     "tickets.waiting": "/tickets/waiting",
     "tickets.detail": "/tickets/1",
@@ -160,6 +161,8 @@ NO_PAGES = {
     "runs.status": "a fragment",
     "runs.output": "a download",
     "schedules.times": "a fragment",
+    "system.prometheus": "plain text",
+    "system.state": "a fragment",
     "tickets.summary": "a fragment",
     "tickets.field": "a fragment",
 }
