@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from skstack.audit import chain
 
 revision = '0007'
-down_revision = '0008'
+down_revision = '0006'
 branch_labels = None
 depends_on = None
 

@@ -285,7 +285,7 @@ def test_events_from_before_the_chain_are_chained_by_the_migration(context: Flas
     import flask_migrate
 
     migrating.bind(context)
-    flask_migrate.downgrade(revision="0008")
+    flask_migrate.downgrade(revision="0006")
     old = (
         "INSERT INTO audit_events (id, at, actor, address, action, object_type, object_name, changes)"
         " VALUES (:id, '2026-01-02 03:04:05.000000', 'älice', '', 'created', 'thing', 'x', :changes)"
