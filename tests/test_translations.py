@@ -70,6 +70,16 @@ def test_sentences_are_found_in_python_and_in_pages(sentences: Catalog) -> None:
     assert len(sentences) > 300
 
 
+def test_a_sentence_with_parts_takes_them_in_every_language() -> None:
+    """A bare % in such a sentence ends the page that says it."""
+    for language in set(LANGUAGES) - {"en"}:
+        for message in catalog(language):
+            texts = [message.id, message.string]
+            for text in (one for each in texts for one in ([each] if isinstance(each, str) else each)):
+                if "%(" in text:
+                    assert "%(" not in text % dict.fromkeys(re.findall(r"%\((\w+)\)", text), 1)
+
+
 def test_every_language_is_complete(sentences: Catalog) -> None:
     for language in set(LANGUAGES) - {"en"}:
         translated = catalog(language)

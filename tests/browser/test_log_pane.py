@@ -32,7 +32,7 @@ work_orders:
       printf '10%%\r50%%\r100%%\n'
       exit 3
   - {name: chatty, environment: DEV, submit_groups: [ops], active: true,
-     main_task: "for n in $(seq 1 60); do seq -f \"$n %.0f\" 1 300; sleep 0.3; done"}
+     main_task: "for n in $(seq 1 90); do seq -f \"$n %.0f\" 1 300; sleep 0.3; done"}
 """
 
 
@@ -195,8 +195,9 @@ def test_who_scrolls_up_stays_there_and_is_told_of_new_output(page: Page, server
     wait_until(lambda: len(numbers(page)) > 300)
     assert is_at_end(page)
     scroll(page, -2000)
-    page.wait_for_timeout(50)
-    expect(page.get_by_role("button", name="New output")).to_be_visible()
+    # On a busy machine lines may come between the turn of the wheel and the move: then one turns it again, as people do.
+    wait_until(lambda: not is_at_end(page) or scroll(page, -2000))
+    expect(page.get_by_role("button", name="New output")).to_be_visible(timeout=15_000)
     assert not is_at_end(page)
     page.get_by_role("button", name="New output").click()
     wait_until(lambda: is_at_end(page))
@@ -204,7 +205,7 @@ def test_who_scrolls_up_stays_there_and_is_told_of_new_output(page: Page, server
     wait_until(lambda: is_at_end(page))
     shown = numbers(page)
     assert len(shown) <= 5000
-    assert shown[-1] == 18_000
+    assert shown[-1] == 27_000
     assert shown == sorted(set(shown))
 
 
