@@ -313,6 +313,9 @@ def test_a_chinese_browser_gets_chinese_pages(
         if isinstance(text, str) and text and text != translated and "%(" not in text
     }
     assert "Dashboard" in english
+    english.discard(
+        "Version"
+    )  # A variable is called that here; tests/test_translations.py looks at the word.
     page = open_page(base_url=server.url, storage_state=root, locale="zh-CN")
     stranger = open_page(base_url=server.url, locale="zh-CN")
     left = []
