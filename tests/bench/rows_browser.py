@@ -9,6 +9,7 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from tests.bench.client import Clock
 from tests.bench.table import Results
+from tests.chromium import program
 from tests.server import Server
 
 ARGUMENTS = [
@@ -30,7 +31,7 @@ STALLS = """() => {
 @contextmanager
 def _browser(server: Server) -> Iterator[BrowserContext]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=program(), args=ARGUMENTS)
         context = browser.new_context(viewport={"width": 1440, "height": 900}, bypass_csp=True)
         yield context
         browser.close()
