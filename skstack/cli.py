@@ -9,10 +9,12 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from skstack import demo as demos
-from skstack import migrating, server
+from skstack import migrating, rotating, server
 from skstack.accounts import cli as accounts
 from skstack.accounts.services import create_first_admin
 from skstack.audit import cli as audit
+from skstack.backups import cli as backups
+from skstack.backups.services import check_finished
 from skstack.catalog import cli as catalog
 from skstack.commands import fails_in_one_line
 from skstack.config import Settings
@@ -30,6 +32,9 @@ def init_app(app: Flask) -> None:
         accounts.token,
         catalog.catalog,
         audit.audit,
+        backups.backup,
+        backups.restore,
+        keys,
     ):
         app.cli.add_command(command)
 
@@ -39,6 +44,7 @@ def init_app(app: Flask) -> None:
 @fails_in_one_line
 def init() -> None:
     """Create or migrate the database, create keys and the first administrator. Safe to repeat."""
+    check_finished(current_app.config["SKSTACK"])
     migrating.upgrade(_app())
     password = create_first_admin()
     if password is not None:
@@ -51,6 +57,7 @@ def init() -> None:
 @fails_in_one_line
 def serve() -> None:
     """Run web and worker together, in the foreground. SIGTERM stops them; commands that run go on."""
+    check_finished(current_app.config["SKSTACK"])
     _say_where()
     sys.exit(server.serve(_app()))
 
@@ -60,6 +67,7 @@ def serve() -> None:
 @fails_in_one_line
 def web() -> None:
     """Run the web server alone."""
+    check_finished(current_app.config["SKSTACK"])
     _say_where()
     sys.exit(server.web(_app()))
 
@@ -69,6 +77,7 @@ def web() -> None:
 @fails_in_one_line
 def worker() -> None:
     """Run a worker alone."""
+    check_finished(current_app.config["SKSTACK"])
     sys.exit(server.work(_app()))
 
 
@@ -82,6 +91,32 @@ def demo(if_empty: bool) -> None:
     """Seed the demo: environments, people, and work orders that really do something on this host."""
     for line in demos.seed(if_empty=if_empty):
         click.echo(line)
+
+
+@click.group()
+def keys() -> None:
+    """Change the keys that credentials and secret values are encrypted with."""
+
+
+@keys.command()
+@with_appcontext
+@fails_in_one_line
+def rotate() -> None:
+    """Make a new key, and encrypt everything with it. Everybody may go on working. Older keys stay, for backups."""
+    count = rotating.rotate(current_app.config["SKSTACK"])
+    click.echo(f"There is a new key, and {count} values are encrypted with it.")
+    click.echo(
+        "The older ones are still in keys/encryption.keys: `flask --app app keys retire` removes them once they are of no use."
+    )
+
+
+@keys.command()
+@with_appcontext
+@fails_in_one_line
+def retire() -> None:
+    """Remove the older keys, once nothing is encrypted with them any more."""
+    count = rotating.retire(current_app.config["SKSTACK"])
+    click.echo(f"{count} older keys are removed. Backups made before the rotation hold their own.")
 
 
 def _say_where() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -32,16 +33,84 @@ def create_keys(instance: Path) -> None:
     _create(folder / AUDIT_KEYS, secrets.token_hex(32).encode() + b"\n")
 
 
-def load_encryption(instance: Path) -> MultiFernet:
-    """Return the cipher: it encrypts with the first key of the file and decrypts with any."""
-    path = instance / "keys" / ENCRYPTION_KEYS
+class Cipher:
+    """Encrypts with the first key of a file, and decrypts with any of them.
+
+    The file may change while this process runs: a rotation puts a new key before the others. So it is looked at again
+    before something is encrypted, and when something cannot be decrypted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises KeysUnusable if the file holds no key, or a line that is none."""
+        self._path = path
+        self._load()
+
+    def encrypt(self, content: bytes) -> bytes:
+        self._look_again()
+        return self._keys.encrypt(content)
+
+    def decrypt(self, token: bytes) -> bytes:
+        """Raises InvalidToken if no key fits."""
+        try:
+            return self._keys.decrypt(token)
+        except InvalidToken:
+            self._load()
+            return self._keys.decrypt(token)
+
+    def is_newest(self, token: bytes) -> bool:
+        """Say whether something is encrypted with the first key."""
+        self._look_again()
+        try:
+            self._first.decrypt(token)
+        except InvalidToken:
+            return False
+        return True
+
+    def _look_again(self) -> None:
+        if _stamp(self._path) != self._loaded:
+            self._load()
+
+    def _load(self) -> None:
+        self._loaded = _stamp(self._path)
+        keys = [Fernet(key) for key in read_encryption_keys(self._path)]
+        self._first, self._keys = keys[0], MultiFernet(keys)
+
+
+def load_encryption(instance: Path) -> Cipher:
+    """Return the cipher of an instance."""
+    return Cipher(instance / "keys" / ENCRYPTION_KEYS)
+
+
+def read_encryption_keys(path: Path) -> list[bytes]:
+    """Return the keys of a file, the one that encrypts first. Raises KeysUnusable."""
+    keys = _read(path).split()
     try:
-        keys = [Fernet(line) for line in _read(path).split()]
+        for key in keys:
+            Fernet(key)
     except ValueError as err:
         raise KeysUnusable(f"{path} holds a line that is no key: {err}") from err
     if not keys:
         raise KeysUnusable(f"{path} is empty; restore it from the backup")
-    return MultiFernet(keys)
+    return keys
+
+
+def write_encryption_keys(instance: Path, keys: Sequence[bytes]) -> None:
+    """Replace the keys of an instance. Whenever the host dies, the file is the old one or the new one."""
+    path = instance / "keys" / ENCRYPTION_KEYS
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    _create(draft, b"".join(key + b"\n" for key in keys))
+    os.replace(draft, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk before anything else happens."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_session_key(instance: Path) -> str:
@@ -77,6 +146,15 @@ def _create(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what differs once a file was replaced; None if it is not there, which reading it will say."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -85,6 +163,7 @@ def _read(path: Path) -> bytes:
 
 
 __all__ = [
+    "Cipher",
     "InvalidToken",
     "KeysUnusable",
     "create_keys",
@@ -92,4 +171,7 @@ __all__ = [
     "load_audit_keys",
     "load_encryption",
     "load_session_key",
+    "read_encryption_keys",
+    "sync_folder",
+    "write_encryption_keys",
 ]

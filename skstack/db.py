@@ -18,7 +18,6 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from cryptography.fernet import MultiFernet
 from flask import Flask, current_app
 from sqlalchemy.dialects import postgresql as sa_postgresql
 from sqlalchemy.dialects import sqlite as sa_sqlite
@@ -28,6 +27,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
+from skstack.crypto import Cipher
 from skstack.errors import Unavailable
 from skstack.extensions import Model, db
 from skstack.messages import N_
@@ -233,9 +233,9 @@ class JsonText(sa.types.TypeDecorator[Any]):
 JsonColumn = sa.JSON().with_variant(JSONB(), "postgresql")
 
 
-def cipher() -> MultiFernet:
+def cipher() -> Cipher:
     """Return the cipher of the running application."""
-    found: MultiFernet = current_app.extensions["skstack.cipher"]
+    found: Cipher = current_app.extensions["skstack.cipher"]
     return found
 
 

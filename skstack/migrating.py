@@ -8,12 +8,19 @@ from skstack import config
 from skstack.extensions import db
 
 
-def upgrade(app: Flask) -> None:
+def upgrade(app: Flask, revision: str = "head") -> None:
     """Create the tables, or change them to what the code expects. Needs an application context. Safe to repeat."""
     import flask_migrate
 
     bind(app)
-    flask_migrate.upgrade()
+    flask_migrate.upgrade(revision=revision)
+
+
+def revisions() -> set[str]:
+    """Return every form that this version can bring to the newest."""
+    from alembic.script import ScriptDirectory
+
+    return {one.revision for one in ScriptDirectory(str(config.ROOT / "migrations")).walk_revisions()}
 
 
 def bind(app: Flask) -> None:

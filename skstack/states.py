@@ -108,7 +108,8 @@ class RunState(StrEnum):
 
 _T = TicketStatus
 _ENDINGS = frozenset({_T.SUCCEEDED, _T.FAILED, _T.UNKNOWN})
-_BEFORE_START = frozenset({_T.RUNNING, _T.FAILED, _T.REVOKED})
+# UNKNOWN: it came due between a backup and its restore, so that it may have run where the backup was made.
+_BEFORE_START = frozenset({_T.RUNNING, _T.FAILED, _T.REVOKED, _T.UNKNOWN})
 
 # A ticket is made as SUBMITTED when it waits for something, as RUNNING when its first task is queued at once.
 TICKET_TRANSITIONS: dict[TicketStatus, frozenset[TicketStatus]] = {
@@ -161,8 +162,9 @@ JOB_ENDINGS: dict[TicketStatus, JobStatus] = {
 
 _R = RunState
 RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    # A run that never began fails (target changed, host key unknown) or is stopped before a worker took it.
-    _R.QUEUED: frozenset({_R.RUNNING, _R.FAILED, _R.STOPPED}),
+    # A run that never began fails (target changed, host key unknown) or is stopped before a worker took it. UNKNOWN: it
+    # was queued when a backup was made, and may have been begun since, where that was.
+    _R.QUEUED: frozenset({_R.RUNNING, _R.FAILED, _R.STOPPED, _R.UNKNOWN}),
     _R.RUNNING: frozenset({_R.SUCCEEDED, _R.FAILED, _R.STOPPED, _R.UNKNOWN}),
     _R.SUCCEEDED: frozenset(),
     _R.FAILED: frozenset(),

@@ -24,13 +24,14 @@ FEATURES = [
     "notifications",
     "dashboard",
     "system",
+    "backups",
 ]
 
 # What speaks HTTP or the command line in a feature. It may show and use every feature, and nothing imports it.
 OUTER = {"views", "api", "cli", "blueprint", "schemas", "documents", "forms", "sessions"}
 
 # Puts it all together: may import everything, and is imported by nothing but its like.
-TOP = {f"skstack.{name}" for name in ("api", "cli", "demo", "health", "migrating", "server", "worker")} | {
+TOP = {f"skstack.{name}" for name in ("api", "cli", "demo", "health", "rotating", "server", "worker")} | {
     "app"
 }
 
@@ -48,6 +49,7 @@ BASE = {
         "hosting",
         "languages",
         "messages",
+        "migrating",
         "queue",
         "states",
     )

@@ -25,10 +25,10 @@ CODES = {
 }
 
 TICKET_CHANGES = {
-    "submitted": "running failed revoked l1_approved l1_rejected",
-    "l1_approved": "running failed revoked l1_rejected l2_approved l2_rejected",
-    "l2_approved": "running failed revoked l2_rejected l3_approved l3_rejected",
-    "l3_approved": "running failed revoked l3_rejected",
+    "submitted": "running failed revoked unknown l1_approved l1_rejected",
+    "l1_approved": "running failed revoked unknown l1_rejected l2_approved l2_rejected",
+    "l2_approved": "running failed revoked unknown l2_rejected l3_approved l3_rejected",
+    "l3_approved": "running failed revoked unknown l3_rejected",
     "running": "submitted succeeded failed unknown",
 }
 
@@ -39,7 +39,7 @@ JOB_CHANGES = {
     "FAILURE": "DONE",
 }
 
-RUN_CHANGES = {"queued": "running failed stopped", "running": "succeeded failed stopped unknown"}
+RUN_CHANGES = {"queued": "running failed stopped unknown", "running": "succeeded failed stopped unknown"}
 
 
 def test_every_ticket_status_has_the_code_of_the_original() -> None:

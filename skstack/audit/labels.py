@@ -42,6 +42,10 @@ ACTIONS: dict[str, Message] = {
     Action.REFUSED: N_("refused: not allowed"),
     Action.VERIFICATION_BEGUN: N_("verification begun"),
     Action.EXPORTED: N_("exported"),
+    Action.BACKED_UP: N_("backed up"),
+    Action.RESTORED: N_("restored from a backup"),
+    Action.KEYS_ROTATED: N_("encrypted anew with a new key"),
+    Action.KEYS_RETIRED: N_("old keys removed"),
 }
 
 OBJECTS: dict[str, Message] = {
@@ -64,6 +68,7 @@ OBJECTS: dict[str, Message] = {
     "catalog": N_("catalog file"),
     "request": N_("request"),
     "audit": N_("audit trail"),
+    "instance": N_("instance"),
 }
 
 
@@ -100,6 +105,11 @@ FIELDS: dict[str, Message] = {
     "format": N_("format"),
     "filters": N_("filters"),
     "time": N_("time"),
+    "file": N_("file"),
+    "runs": N_("runs"),
+    "tickets": N_("tickets"),
+    "times": N_("times"),
+    "keys": N_("keys"),
     "not_recorded_before": N_("refusals before that were not recorded"),
 }
 

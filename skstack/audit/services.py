@@ -57,6 +57,10 @@ class Action(StrEnum):
     REFUSED = "request.refused"
     EXPORTED = "audit.exported"
     VERIFICATION_BEGUN = "audit.verification_begun"
+    BACKED_UP = "instance.backed_up"
+    RESTORED = "instance.restored"
+    KEYS_ROTATED = "instance.keys_rotated"
+    KEYS_RETIRED = "instance.keys_retired"
 
 
 # Where the request under way comes from; set once a request by the web layer, empty for the worker and commands.

@@ -109,6 +109,17 @@ def refuse(run_id: int, *, fence: int, reason: Message) -> None:
             _go_on(run, RunState.FAILED, reason)
 
 
+def lose(run_id: int, *, fence: int, reason: Message) -> bool:
+    """End a run as unknown, and say whether that was done: nobody here can tell what became of it."""
+    output = evidence.of_output(directory_of(run_id))
+    with transaction():
+        run = status.with_ticket(run_id)
+        ended = status.finish(run, RunState.UNKNOWN, fence=fence, reason=reason, output=output)
+        if ended:
+            _go_on(run, RunState.UNKNOWN, reason)
+    return ended
+
+
 def _active_run(ticket: Ticket) -> Run | None:
     return db.session.scalars(
         sa.select(Run)

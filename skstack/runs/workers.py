@@ -175,6 +175,11 @@ def forgotten_runs(older_than: float) -> list[int]:
     return list(db.session.scalars(statement))
 
 
+def forget_all() -> None:
+    """Count every worker as stopped, inside the transaction under way: they belong to another host's instance."""
+    db.session.execute(sa.update(Worker).where(Worker.stopped_at.is_(None)).values(stopped_at=utcnow()))
+
+
 def _update(worker_id: int, **values: object) -> None:
     db.session.execute(
         sa.update(Worker)

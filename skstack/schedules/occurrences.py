@@ -71,6 +71,14 @@ def give_up(now: dt.datetime, *, grace: dt.timedelta) -> None:
             _settle(occurrence, Outcome.MISSED, now, reason=reason)
 
 
+def pass_over(now: dt.datetime, *, reason: Message) -> int:
+    """Note every time that was taken and not submitted yet as missed, and return how many."""
+    taken = db.session.scalars(_due()).all()
+    for occurrence in taken:
+        _settle(occurrence, Outcome.MISSED, now, reason=reason)
+    return len(taken)
+
+
 def _due() -> sa.Select[Any]:
     whole = joinedload(Occurrence.schedule).joinedload(Schedule.workorder)
     return sa.select(Occurrence).where(Occurrence.outcome == Outcome.DUE).options(whole)

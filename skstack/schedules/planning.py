@@ -104,6 +104,19 @@ def take_if_due(
         return True
 
 
+def pass_over(now: dt.datetime, *, reason: Message) -> int:
+    """Note the times that have come as missed instead of taking them, and return of how many schedules."""
+    due = sa.select(Schedule).where(Schedule.next_at <= now).order_by(Schedule.id).options(*_WHOLE)
+    schedules = db.session.scalars(due).all()
+    for schedule in schedules:
+        with transaction():
+            since: Any = schedule.next_at
+            times = cron.due(schedule.expression, schedule.timezone, since=since, now=now)
+            set_next(schedule, cron.next_time(schedule.expression, schedule.timezone, now))
+            _note(schedule, times.latest, now, Outcome.MISSED, reason=reason, count=times.earlier + 1)
+    return len(schedules)
+
+
 def pause(
     schedule: Schedule, *, now: dt.datetime, reason: Message | None = None, actor: User | None = None
 ) -> None:

@@ -70,6 +70,19 @@ def start_if_due(
         return True
 
 
+def pass_over(now: dt.datetime, *, reason: Message) -> int:
+    """End what is approved and due as unknown instead of starting it, and return how many tickets that were."""
+    passed = 0
+    for ticket_id in db.session.scalars(_due(now).order_by(Ticket.id)).all():
+        with transaction():
+            ticket = db.session.get_one(Ticket, ticket_id, populate_existing=True)
+            thawed = freezing.thawed_at(ticket.environment_id, ticket.scheduled_at or now)
+            if ticket.is_approved and thawed <= now:
+                status.become(ticket, TicketStatus.UNKNOWN, reason=reason)
+                passed += 1
+    return passed
+
+
 def _due(now: dt.datetime) -> sa.Select[Any]:
     return sa.select(Ticket.id).where(
         Ticket.status.in_(WAITING),

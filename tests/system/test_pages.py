@@ -102,7 +102,7 @@ def test_a_fresh_instance_says_what_to_do(browser: FlaskClient) -> None:
     assert "no limit in days" in found["Retention"][1]
     assert "see whether one is alive" in found["Retention"][1]
     assert found["Last backup"][0] == "warn"
-    assert "docs/operations.md" in found["Last backup"][1]
+    assert "flask --app app backup FILE" in found["Last backup"][1]
     assert found["Migration"] == ("good", ", ".join(checks.heads()))
     assert found["Runs that wait"] == ("good", "0")
     assert found["Reserve"][0] == "warn"

@@ -1,0 +1,1 @@
+"""Backups: everything of an instance in one file, and an instance from such a file."""

@@ -1,0 +1,206 @@
+"""The encryption key is changed while everybody works, and whatever happens meanwhile: fault 22."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from skstack import create_app, crypto, rotating
+from skstack.audit import verifying
+from skstack.catalog.models import ConfigCenter
+from skstack.db import Encrypted, transaction, utcnow
+from skstack.extensions import db
+from skstack.tickets.models import Ticket
+from tests.databases import _close
+from tests.factories import alice
+from tests.orders import make_config_center, make_ticket, make_variable, make_variable_group, make_workorder
+from tests.server import Server
+
+PASSWORD = "hunter2-of-the-host"
+ROWS = 2 * rotating.BATCH + 3
+
+
+class Killed(BaseException):
+    """The process was killed here."""
+
+
+def die(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
+def keys_of(app: Flask) -> list[bytes]:
+    return crypto.read_encryption_keys(app.config["SKSTACK"].instance / "keys" / crypto.ENCRYPTION_KEYS)
+
+
+def stored() -> list[bytes]:
+    """Return everything that is stored encrypted, as it is stored."""
+    found: list[bytes] = []
+    for table in db.metadata.sorted_tables:
+        for column in table.columns:
+            if isinstance(column.type, Encrypted):
+                raw = sa.type_coerce(column, sa.LargeBinary)
+                found += [bytes(value) for value in db.session.scalars(sa.select(raw)) if value is not None]
+    return found
+
+
+def all_newest(app: Flask) -> bool:
+    only = crypto.Cipher(app.config["SKSTACK"].instance / "keys" / crypto.ENCRYPTION_KEYS)
+    return all(only.is_newest(value) for value in stored())
+
+
+def passwords() -> set[str | None]:
+    db.session.expire_all()
+    return set(db.session.scalars(sa.select(ConfigCenter.password)))
+
+
+@pytest.fixture
+def filled(context: Flask) -> Flask:
+    """Give an instance with more secrets than fit into one batch."""
+    make_config_center("far", password=PASSWORD)
+    raw = db.session.execute(sa.select(ConfigCenter.__table__)).mappings().one()
+    values = {**raw, "passphrase": None}
+    with transaction():
+        for number in range(1, ROWS):
+            db.session.execute(
+                sa.insert(ConfigCenter).values({**values, "id": number + 1, "name": f"far{number}"})
+            )
+    pin = make_variable("Pin", secret=True, widget="text")
+    order = make_workorder(variable_group=make_variable_group("pins", [pin]), main_task="true")
+    make_ticket(alice(), order, values={"Pin": "4711-0815"})
+    assert len(stored()) == ROWS + 1
+    return context
+
+
+@pytest.mark.both_databases
+def test_everything_is_encrypted_with_the_new_key_and_read_as_before(filled: Flask) -> None:
+    old = keys_of(filled)
+    assert rotating.rotate(filled.config["SKSTACK"]) == ROWS + 1
+    assert keys_of(filled)[1:] == old
+    assert all_newest(filled)
+    assert rotating.retire(filled.config["SKSTACK"]) == 1
+    assert len(keys_of(filled)) == 1
+    assert not set(old) & set(keys_of(filled))
+    assert all_newest(filled)
+    assert passwords() == {PASSWORD}
+    assert db.session.query(Ticket).one().secrets["values"]["Pin"] == "4711-0815"  # type: ignore[index]
+    progress = verifying.begin()
+    while progress.phase != verifying.DONE:
+        progress = verifying.go_on(progress, [], enough=lambda: True)
+
+
+def test_without_the_old_key_what_was_stored_before_cannot_be_read(filled: Flask) -> None:
+    """What the others show would be nothing if the key did not matter."""
+    crypto.write_encryption_keys(filled.config["SKSTACK"].instance, [b"A" * 43 + b"="])
+    other = create_app(filled.config["SKSTACK"])
+    with other.app_context(), pytest.raises(crypto.InvalidToken):
+        passwords()
+    _close(other)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_killed_between_batches_everything_can_be_read_and_the_next_time_finishes_it(
+    filled: Flask, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew, done = rotating._renew, []
+
+    def renew_some(*arguments: Any) -> int:
+        if len(done) == batch:
+            raise Killed
+        done.append(renew(*arguments))
+        return done[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotating, "_renew", renew_some)
+        with pytest.raises(Killed):
+            rotating.rotate(filled.config["SKSTACK"])
+    db.session.rollback()
+    assert len(keys_of(filled)) == 2
+    assert not all_newest(filled)
+    assert passwords() == {PASSWORD}
+    assert rotating.retire(filled.config["SKSTACK"]) == 1
+    assert passwords() == {PASSWORD}
+
+
+def test_killed_while_the_file_is_written_the_old_one_is_there(
+    filled: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = keys_of(filled)
+    with monkeypatch.context() as patch:
+        patch.setattr(crypto.os, "replace", die)
+        with pytest.raises(Killed):
+            rotating.rotate(filled.config["SKSTACK"])
+    assert keys_of(filled) == old
+    rotating.rotate(filled.config["SKSTACK"])
+    with monkeypatch.context() as patch:
+        patch.setattr(rotating, "write_encryption_keys", die)
+        with pytest.raises(Killed):
+            rotating.retire(filled.config["SKSTACK"])
+    assert len(keys_of(filled)) == 2
+    assert rotating.retire(filled.config["SKSTACK"]) == 1
+    assert passwords() == {PASSWORD}
+
+
+def test_a_process_that_began_before_goes_on_with_the_new_key(filled: Flask) -> None:
+    """It reads what others encrypted with a key that it has not seen, and uses that key itself from then on."""
+    other = create_app(filled.config["SKSTACK"])
+    rotating.rotate(filled.config["SKSTACK"])
+    with other.app_context():
+        assert passwords() == {PASSWORD}
+        make_config_center("new", password="stored after the rotation")
+        assert all_newest(other)
+    _close(other)
+    rotating.retire(filled.config["SKSTACK"])
+    assert passwords() == {PASSWORD, "stored after the rotation"}
+
+
+def test_what_somebody_stores_meanwhile_is_not_overwritten(
+    filled: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew = rotating._renew
+
+    def renew_later(*arguments: Any) -> int:
+        with transaction():
+            db.session.query(ConfigCenter).filter(ConfigCenter.id == 1).update(
+                {"password": "changed meanwhile"}
+            )
+        return renew(*arguments)
+
+    monkeypatch.setattr(rotating, "_renew", renew_later)
+    rotating.rotate(filled.config["SKSTACK"])
+    assert passwords() == {PASSWORD, "changed meanwhile"}
+
+
+def test_the_file_stays_for_its_owner_only(filled: Flask) -> None:
+    rotating.rotate(filled.config["SKSTACK"])
+    folder: Path = filled.config["SKSTACK"].instance / "keys"
+    assert (folder / crypto.ENCRYPTION_KEYS).stat().st_mode & 0o077 == 0
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_a_running_server_decrypts_on(make_server: Callable[..., Server]) -> None:
+    """The commands themselves, while web and worker run: what was stored before and what is stored after arrives."""
+    server = make_server()
+    server.catalog("""
+environments: [{name: DEV}]
+variables: [{name: Pin, source: input, widget: text, secret: true}]
+variable_groups: [{name: all, variables: [Pin]}]
+work_orders: [{name: pin, environment: DEV, active: true, variable_group: all, scheduling: true,
+  main_task: "printenv WO_Pin | grep -qx 4711-0815"}]
+""")
+    server.start()
+    before = server.submit(
+        "pin", {"Pin": "4711-0815"}, scheduled_at=(utcnow() + dt.timedelta(days=9)).isoformat()
+    )
+    assert "There is a new key" in server.program("keys", "rotate")
+    after = server.submit("pin", {"Pin": "4711-0815"})
+    assert server.wait_for(after["id"])["status"] == "succeeded"
+    assert "1 older keys are removed" in server.program("keys", "retire")
+    assert server.call("POST", f"/api/v1/tickets/{before['id']}/execute").status == 200
+    assert server.wait_for(before["id"])["status"] == "succeeded"
