@@ -13,6 +13,7 @@ from skstack.catalog.models import WorkOrder
 from skstack.db import utcnow
 from skstack.extensions import db
 from skstack.tickets.models import Ticket
+from skstack.tickets.search import found_by
 
 
 @pytest.mark.both_databases
@@ -48,6 +49,8 @@ def test_rows_of_the_first_release_survive_every_migration(context: Flask) -> No
     assert (workorder.task_lock, workorder.approval_flow) == (False, None)
     ticket = db.session.scalars(sa.select(Ticket)).one()
     assert (ticket.workorder, ticket.levels, ticket.task_lock) == (workorder, [], False)
+    for typed, finds in (("site", [ticket]), ("alice", [ticket]), ("nothing", [])):
+        assert db.session.scalars(sa.select(Ticket).where(found_by(typed))).all() == finds
 
 
 _FIRST_ROWS = (

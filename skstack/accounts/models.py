@@ -103,6 +103,8 @@ class User(UserMixin, Model):
     active: Mapped[bool] = mapped_column(default=True)
     language: Mapped[str] = mapped_column(sa.String(16), default="")
     timezone: Mapped[str] = mapped_column(sa.String(64), default="")
+    # By the name of a list: which of its columns to show, or not to; what is not named stays as the list has it.
+    columns: Mapped[dict[str, dict[str, bool]] | None] = mapped_column(JsonColumn)
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utcnow)
     signed_in_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import defer, joinedload, selectinload
+from sqlalchemy.orm import defer, joinedload, selectinload, undefer
 
 from skstack.accounts.models import Group, Page, User
 from skstack.catalog.models import Category, Environment, VariableGroup, WorkOrder, workorder_submit_groups
 from skstack.errors import NotFound
 from skstack.extensions import db
 from skstack.states import MOST_LEVELS, WAITING, TicketStatus
+from skstack.tickets import search
 from skstack.tickets.models import Decision, Ticket, TicketLevel
-from skstack.web.pagination import Order, Paged, PagedInOrder, paged, paged_in_order
+from skstack.web.pagination import Order, Paged, PagedInOrder, asked_place, paged, paged_in_order
 
 MOST_AT_ONCE = 200
 _BATCH = 500
@@ -73,7 +74,7 @@ class Filters:
         if self.until:
             statement = statement.where(Ticket.created_at < self.until)
         if self.text:
-            statement = statement.where(_contains(self.text))
+            statement = statement.where(search.found_by(self.text))
         return statement
 
 
@@ -190,7 +191,8 @@ def all_tickets(
     filters: Filters, *, after: int | None, limit: int, whole: bool = False, with_actions: bool = False
 ) -> Paged[Ticket]:
     """Return everyone's tickets, newest first, for those with the audit page. Statements as for `tickets_of`."""
-    return _list(sa.select(Ticket), filters, after, limit, whole, with_actions)
+    options = _options(whole, with_actions)
+    return paged(_everyones(filters, after).options(*options), Ticket.id, after=after, limit=limit)
 
 
 # What history can be sorted by: each has an index with the number, so that a page costs the same among a million.
@@ -199,12 +201,20 @@ SORTS: dict[str, sa.orm.InstrumentedAttribute[Any]] = {
     "workorder": Ticket.workorder_name,
     "submitter": Ticket.submitter_name,
     "status": Ticket.status,
+    "ended": Ticket.ended,
 }
 
 
 def history(filters: Filters, *, order: Order, limit: int) -> PagedInOrder[Ticket]:
     """Return everyone's tickets in the order asked for, from `?after=` on. Statements as for `tickets_of` with actions."""
-    statement = filters.apply(sa.select(Ticket)).options(*_light(), *_for_actions())
+    if order == Order("id", descending=True):
+        place = asked_place((Ticket.id,))
+        statement = _everyones(filters, place[0] if place else None)
+    else:
+        statement = filters.apply(sa.select(Ticket))
+    statement = statement.options(*_options(whole=False, with_actions=True))
+    if order.name == "ended":
+        statement = statement.options(undefer(Ticket.ended))
     return paged_in_order(statement, SORTS[order.name], Ticket.id, descending=order.descending, limit=limit)
 
 
@@ -317,12 +327,21 @@ def _list(
     whole: bool,
     with_actions: bool = False,
 ) -> Paged[Ticket]:
-    options = _whole() if whole else (*_light(), *_for_actions()) if with_actions else _light()
+    options = _options(whole, with_actions)
     return paged(filters.apply(statement).options(*options), Ticket.id, after=after, limit=limit)
 
 
-def _whole() -> tuple[sa.orm.interfaces.ORMOption, ...]:
-    return (selectinload(Ticket.runs), *_for_actions())
+def _everyones(filters: Filters, below: int | None) -> sa.Select[Any]:
+    """Select everyone's tickets, to be listed newest first from below a number."""
+    if filters.text and filters == Filters(text=filters.text):
+        return sa.select(Ticket).where(search.newest_found_by(filters.text, below=below))
+    return filters.apply(sa.select(Ticket))
+
+
+def _options(whole: bool, with_actions: bool) -> tuple[sa.orm.interfaces.ORMOption, ...]:
+    if whole:
+        return (selectinload(Ticket.runs), *_for_actions())
+    return (*_light(), *_for_actions()) if with_actions else _light()
 
 
 def _for_actions() -> tuple[sa.orm.interfaces.ORMOption, ...]:
@@ -332,22 +351,6 @@ def _for_actions() -> tuple[sa.orm.interfaces.ORMOption, ...]:
 
 def _light() -> tuple[sa.orm.interfaces.ORMOption, ...]:
     return (defer(Ticket.plan), selectinload(Ticket.runs))
-
-
-def _contains(text: str) -> sa.ColumnElement[bool]:
-    like = _like(text)
-    number = text.removeprefix("#")
-    found = (
-        Ticket.workorder_name.ilike(like, escape="\\")
-        | Ticket.note.ilike(like, escape="\\")
-        | Ticket.submitter_name.ilike(like, escape="\\")
-        | sa.cast(Ticket.values, sa.Text).ilike(like, escape="\\")
-    )
-    return (
-        found | (Ticket.id == int(number))
-        if number.isascii() and number.isdigit() and len(number) < 10
-        else found
-    )
 
 
 def _like(text: str) -> str:

@@ -217,5 +217,8 @@ class TicketQuery(ListQuery):
     )
     q = Text(
         load_default="",
-        metadata={"description": "Text in name, note, values or submitter, or a ticket's number."},
+        metadata={
+            "description": "Words in name, note, values, commands or submitter, the last one perhaps only begun; or a ticket's"
+            " number."
+        },
     )

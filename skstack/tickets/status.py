@@ -15,7 +15,7 @@ from skstack.errors import Conflict
 from skstack.extensions import db
 from skstack.messages import N_, Message
 from skstack.states import JOB_ENDINGS, JobStatus, TicketStatus
-from skstack.tickets import changes, evidence
+from skstack.tickets import changes, evidence, search
 from skstack.tickets.models import BACKGROUND, FOREGROUND, TaskLock, Ticket, TicketChange
 
 
@@ -36,6 +36,7 @@ def begin(ticket: Ticket, *, status: TicketStatus, actor: User, reason: Message 
         "reason": reason.to_json() if reason else None,
     }
     insert(TicketChange, change)
+    search.write(ticket)
     record_about(
         evidence.of_submission(ticket, ticket.levels, change),
         Action.SUBMITTED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Container, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from flask import request
 
+from skstack.db import UtcDateTime
 from skstack.errors import Invalid
 from skstack.extensions import db
 from skstack.messages import N_
@@ -75,32 +77,49 @@ def paged_in_order(
     The cursor holds both of that row: rows that come or go in between shift nothing. Needs one statement. Raises Invalid
     for a cursor that is none.
     """
-    given = request.args.get("after", "")
     columns = (key,) if column is key else (column, key)
-    if given:
-        row, last = sa.tuple_(*columns), sa.tuple_(*_read(given, len(columns)))
+    place = asked_place(columns)
+    if place is not None:
+        values = (sa.literal(value, one.type) for value, one in zip(place, columns, strict=True))
+        row, last = sa.tuple_(*columns), sa.tuple_(*values)
         statement = statement.where(row < last if descending else row > last)
     ordered = [one.desc() if descending else one.asc() for one in columns]
     rows = db.session.scalars(statement.order_by(*ordered).limit(limit + 1)).unique().all()
     following = None
     if len(rows) > limit:
         following = _cursor([getattr(rows[limit - 1], one.key) for one in columns])
-    return PagedInOrder(rows[:limit], following, bool(given))
+    return PagedInOrder(rows[:limit], following, place is not None)
+
+
+def asked_place(columns: Sequence[Any]) -> list[Any] | None:
+    """Return what the row has in `columns` that the page under way begins after. Raises Invalid for what is no cursor."""
+    given = request.args.get("after", "")
+    return _read(given, columns) if given else None
 
 
 def _cursor(values: Sequence[Any]) -> str:
-    return urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+    written = [value.isoformat() if isinstance(value, dt.datetime) else value for value in values]
+    return urlsafe_b64encode(json.dumps(written).encode()).decode().rstrip("=")
 
 
-def _read(cursor: str, count: int) -> list[Any]:
+def _read(cursor: str, columns: Sequence[Any]) -> list[Any]:
     try:
-        found = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        *texts, key = found
-    except (ValueError, TypeError):
-        texts, key = [], None
-    if len(texts) != count - 1 or type(key) is not int or not all(isinstance(text, str) for text in texts):
-        raise Invalid({"after": [N_("This is no place in this list. Begin at its first page.")]})
-    return [*texts, key]
+        *texts, key = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if type(key) is not int or not all(isinstance(text, str) for text in texts):
+            raise ValueError(cursor)
+        values = [_as(column, text) for column, text in zip(columns[:-1], texts, strict=True)]
+    except (ValueError, TypeError) as err:
+        raise Invalid({"after": [N_("This is no place in this list. Begin at its first page.")]}) from err
+    return [*values, key]
+
+
+def _as(column: Any, text: str) -> Any:
+    if not isinstance(column.type, UtcDateTime):
+        return text
+    time = dt.datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(text)
+    return time
 
 
 def asked() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import re
 from typing import Any
@@ -14,7 +15,10 @@ from flask.testing import FlaskClient
 
 from skstack.accounts.models import Page
 from skstack.audit.models import AuditEvent
+from skstack.db import transaction
 from skstack.extensions import db
+from skstack.tickets import queries
+from skstack.tickets.models import Ticket
 from tests.factories import alice, make_group, make_user, root, sign_in
 from tests.orders import list_variable, make_ticket, make_variable, make_variable_group, make_workorder
 
@@ -53,6 +57,11 @@ def tickets(app: Flask) -> None:
                 )
             else:
                 make_ticket(root(), backup)
+        with transaction():
+            for number, minute in ((1, 9), (4, 8), (5, 8)):
+                db.session.get_one(Ticket, number).finished_at = dt.datetime(
+                    2026, 3, 1, 12, minute, tzinfo=dt.UTC
+                )
 
 
 def numbers(page: str) -> list[int]:
@@ -83,12 +92,31 @@ def walked(client: FlaskClient, address: str) -> list[int]:
         ("submitter", [1, 3, 2, 4, 5]),
         ("-submitter", [5, 4, 2, 3, 1]),
         ("status", [1, 2, 3, 4, 5]),
+        ("ended", [2, 3, 4, 5, 1]),  # What has not ended comes before all that has.
+        ("-ended", [1, 5, 4, 3, 2]),
         ("note", [5, 4, 3, 2, 1]),  # There is no such order.
     ],
 )
 def test_pages_follow_one_another_in_any_order(auditor: FlaskClient, sort: str, order: list[int]) -> None:
     for limit in (1, 2, 5, 50):
         assert walked(auditor, f"/audit/tickets?sort={sort}&limit={limit}") == order
+
+
+def test_every_order_has_an_index(context: Flask, subtests: pytest.Subtests) -> None:
+    explain = "EXPLAIN QUERY PLAN"
+    if db.engine.dialect.name == "postgresql":
+        explain = "EXPLAIN"
+        # There is nothing to read yet, so it would sort.
+        db.session.execute(sa.text("SET LOCAL enable_seqscan TO off"))
+        db.session.execute(sa.text("SET LOCAL enable_sort TO off"))
+    for name, column in queries.SORTS.items():
+        with subtests.test(name):
+            statement = sa.select(Ticket.id).order_by(column.desc(), Ticket.id.desc()).limit(50)
+            written = statement.compile(db.engine, compile_kwargs={"literal_binds": True})
+            plan = str(db.session.execute(sa.text(f"{explain} {written}")).all())
+
+            assert "TEMP B-TREE" not in plan
+            assert "Sort" not in plan
 
 
 @pytest.mark.usefixtures("tickets")
@@ -104,11 +132,20 @@ def test_a_page_begins_where_the_one_before_ended_whatever_comes_in_between(
     assert numbers(auditor.get(following[1].replace("&amp;", "&")).text) == [3, 5]
 
 
-@pytest.mark.parametrize("cursor", ["5", "x", "W10", "bnVsbA", "WzEsMl0", "WyJhIiwieCJd", "4Q", "é"])
-def test_a_cursor_that_is_none_is_refused(auditor: FlaskClient, cursor: str) -> None:
-    assert (
-        auditor.get("/audit/tickets", query_string={"sort": "workorder", "after": cursor}).status_code == 422
-    )
+NO_CURSORS = ["5", "x", "W10", "bnVsbA", "WzEsMl0", "WyJhIiwieCJd", "4Q", "é", "W1tdLDFd", "WyJhIiwiYiIsMV0"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "cursor"),
+    [
+        *(("workorder", cursor) for cursor in NO_CURSORS),
+        ("id", "WyJhIiwxXQ"),
+        ("ended", "WyJhIiwxXQ"),
+        ("ended", "WyIyMDI2LTAxLTAxIiwxXQ"),  # A day of no zone.
+    ],
+)
+def test_a_cursor_that_is_none_is_refused(auditor: FlaskClient, sort: str, cursor: str) -> None:
+    assert auditor.get("/audit/tickets", query_string={"sort": sort, "after": cursor}).status_code == 422
 
 
 @pytest.mark.usefixtures("tickets")

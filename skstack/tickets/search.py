@@ -1,0 +1,170 @@
+"""Finding tickets by what stands in them, among a million: what is written for it, and the one question that is asked.
+
+Each ticket has one row in `ticket_search`, with the words of `skstack.tickets.words`: an FTS5 table on SQLite, on
+PostgreSQL a table with a tsvector. Both are made and read by statements of their own, since neither is what a model can
+describe. `docs/decisions/0012-search.md` says why it is like this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from skstack.db import execute
+from skstack.extensions import db
+from skstack.tickets.models import Ticket
+from skstack.tickets.words import MOST, Phrase, parts, phrases, words
+
+# As many tickets as are taken for few: these are found first, and then whatever else is asked of them costs little.
+FEW = 5000
+_PLAN_LENGTH = 4000
+# Stands between two texts, so that nothing is found that begins in one and ends in the next. It is in no word.
+_BETWEEN = "\u2063"
+
+WRITE = {
+    "sqlite": sa.text("INSERT INTO ticket_search (rowid, words, parts) VALUES (:id, :words, :parts)"),
+    "postgresql": sa.text(
+        "INSERT INTO ticket_search (ticket_id, words) VALUES (:id, CAST(:words AS tsvector))"
+    ),
+}
+_FIRST = {
+    "sqlite": sa.text(
+        "SELECT rowid FROM ticket_search WHERE ticket_search MATCH :wanted AND rowid < :below"
+        " ORDER BY rowid DESC LIMIT :most"
+    ),
+    "postgresql": sa.text(
+        "SELECT ticket_id FROM ticket_search WHERE words @@ CAST(:wanted AS tsquery) LIMIT :most"
+    ),
+}
+
+
+def write(ticket: Ticket) -> None:
+    """Make a new ticket, which has been flushed, one that can be found, within the transaction under way. One statement."""
+    texts = texts_of(ticket.workorder_name, ticket.submitter_name, ticket.note, ticket.values, ticket.plan)
+    dialect = db.engine.dialect.name
+    execute(WRITE[dialect], row(dialect, ticket.id, texts))
+
+
+def texts_of(
+    workorder: str, submitter: str, note: str, values: Mapping[str, Any], plan: Mapping[str, Any]
+) -> list[str]:
+    """Return all texts that a ticket is found by. `values` has None for a secret: it is in none of them."""
+    given = (value if isinstance(value, list) else [value] for value in values.values())
+    return [
+        workorder,
+        submitter,
+        note,
+        *(text for texts in given for text in texts if text),
+        # What plugins append to the names of their files.
+        plan.get("environment", {}).get("WO_sk__task_name_created", ""),
+        *_commands(plan),
+    ]
+
+
+def _commands(plan: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the commands as they were written, without their values, as far as there are not too many."""
+    length = 0
+    for source in dict.fromkeys(step["source"] for step in plan.get("steps", ())):
+        length += len(source)
+        if length > _PLAN_LENGTH:
+            return
+        yield source
+
+
+def row(dialect: str, ticket_id: int, texts: Sequence[str]) -> dict[str, Any]:
+    """Return what `ticket_search` keeps of a ticket."""
+    found: list[str] = []
+    for text in texts:
+        if more := words(text):
+            found += [_BETWEEN, *more] if found else more
+    found = found[:MOST]
+    further = set().union(*(parts(text) for text in texts)).difference(found)
+    if dialect == "sqlite":
+        return {"id": ticket_id, "words": " ".join(found), "parts": " ".join(sorted(further))}
+    places: dict[str, list[str]] = {word: [] for word in sorted(further)}
+    for place, word in enumerate(found, 1):
+        if word != _BETWEEN:
+            places.setdefault(word, []).append(str(place))
+    # No word has anything that would end or escape a lexeme.
+    written = (f"'{word}':{','.join(at)}" if at else f"'{word}'" for word, at in places.items())
+    return {"id": ticket_id, "words": " ".join(written)}
+
+
+def found_by(typed: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a ticket fits what somebody typed: its number, or all of these words. Needs a statement.
+
+    That statement finds the first few. If there are no more, the condition is their numbers: any order and any other
+    condition is quick with it. Else it looks at one ticket after another, which soon finds a page since so many fit.
+    """
+    wanted, number = phrases(typed), _number(typed)
+    if not wanted:
+        return number
+    dialect = db.engine.dialect.name
+    query = _QUERIES[dialect](wanted)
+    few = _first(dialect, query)
+    return sa.or_(number, Ticket.id.in_(few) if len(few) <= FEW else _fits(dialect, query))
+
+
+def newest_found_by(typed: str, *, below: int | None) -> sa.ColumnElement[bool]:
+    """Return a condition that gives the newest tickets that `found_by` would give, below a number if there is one.
+
+    It gives enough of them for a page, and no more than a few: where nothing else narrows the list, and for the newest
+    first only. Needs a statement.
+    """
+    wanted, number = phrases(typed), _number(typed)
+    dialect = db.engine.dialect.name
+    if not wanted or dialect != "sqlite":
+        return found_by(typed)
+    return sa.or_(number, Ticket.id.in_(_first(dialect, _QUERIES[dialect](wanted), below=below)))
+
+
+def _number(typed: str) -> sa.ColumnElement[bool]:
+    digits = typed.strip().removeprefix("#")
+    if digits.isascii() and digits.isdigit() and len(digits) < 10:
+        return Ticket.id == int(digits)
+    return sa.false()
+
+
+def _first(dialect: str, query: str, *, below: int | None = None) -> Sequence[int]:
+    """Return the numbers of a few tickets that fit, on SQLite of the newest, and of one more if there are more."""
+    if dialect == "sqlite":
+        given = {"wanted": query, "below": below or 2**62, "most": FEW + 1}
+        return db.session.scalars(_FIRST[dialect], given).all()
+    # From how often the single words occur it guesses how often they follow one another, and reads the whole table
+    # where it guesses wrong. The index always takes less.
+    db.session.execute(sa.text("SET LOCAL enable_seqscan TO off"))
+    found = db.session.scalars(_FIRST[dialect], {"wanted": query, "most": FEW + 1}).all()
+    db.session.execute(sa.text("SET LOCAL enable_seqscan TO DEFAULT"))
+    return found
+
+
+def _fits(dialect: str, query: str) -> sa.TextClause:
+    if dialect == "sqlite":
+        # All are found at once, and kept for as long as the statement runs: to ask for each takes much longer. The plus
+        # keeps SQLite from walking through what was found instead of the index of the order.
+        fits = "+tickets.id IN (SELECT rowid FROM ticket_search WHERE ticket_search MATCH :wanted)"
+    else:
+        # As a value, so that it is asked for each ticket on the way, and the way is the index of the order.
+        fits = "(SELECT words @@ CAST(:wanted AS tsquery) FROM ticket_search WHERE ticket_id = tickets.id)"
+    return sa.text(fits).bindparams(wanted=query)
+
+
+def _for_sqlite(wanted: Sequence[Phrase]) -> str:
+    """Write phrases for FTS5: within quotes only a quote would mean something, and no word has one."""
+    written = (
+        f'{"{words parts}" if len(one.words) == 1 else "words"} : "{" ".join(one.words)}"{" *" if one.begun else ""}'
+        for one in wanted
+    )
+    return " AND ".join(written)
+
+
+def _for_postgresql(wanted: Sequence[Phrase]) -> str:
+    written = (
+        " <-> ".join(f"'{word}'" for word in one.words) + (":*" if one.begun else "") for one in wanted
+    )
+    return " & ".join(f"({phrase})" for phrase in written)
+
+
+_QUERIES = {"sqlite": _for_sqlite, "postgresql": _for_postgresql}
