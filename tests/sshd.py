@@ -45,6 +45,7 @@ class Sshd:
             f"{options}\nListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key_file}\nPidFile none\n"
             f"AuthorizedKeysFile {self._authorized}\nStrictModes no\nUsePAM no\nPasswordAuthentication yes\n"
             f"PermitRootLogin yes\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 100\nMaxSessions 50\n"
+            "Subsystem sftp internal-sftp\n"
             # Keeps bash from reading the account's .bashrc, which may take longer than the test.
             "SetEnv SHLVL=5\n"
         )

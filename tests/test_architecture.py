@@ -265,7 +265,7 @@ def test_nothing_imports_what_puts_it_together() -> None:
 
 
 def test_the_command_line_and_the_web_reach_the_runner_by_its_doors_only() -> None:
-    doors = {"skstack.runner.client", "skstack.runner.protocol"}
+    doors = {"skstack.runner.client", "skstack.runner.protocol", "skstack.runner.log_protocol"}
     wrong = [
         (module, name)
         for module, name in arrows("skstack")

@@ -216,6 +216,13 @@ class CategoryForm(CatalogForm):
         N_("Megabytes of output kept"),
         description=N_("The oldest is cleared beyond that. Empty: as the settings say. 0: no limit."),
     )
+    log_directory = Word(
+        N_("Directory of log files"),
+        description=N_(
+            "Where plugins write their own log files, on the host that they run on. Tickets then lead to the files whose names "
+            "end in {sk__task_name_created}, there or in its subdirectory bak. Empty: they write none."
+        ),
+    )
 
 
 class ApprovalFlowForm(CatalogForm):

@@ -67,7 +67,7 @@ KINDS: tuple[Kind, ...] = (
         "categories",
         N_("Category"),
         N_("category %(name)s").text,
-        ("name", "description", "retention_days", "retention_megabytes"),
+        ("name", "description", "retention_days", "retention_megabytes", "log_directory"),
     ),
     Kind(Group, "group", "groups", N_("Group"), N_("group %(name)s").text, ("name", "description")),
     Kind(Role, "role", "roles", N_("Role"), N_("role %(name)s").text, ("name", "description", "pages")),

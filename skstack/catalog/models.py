@@ -100,7 +100,8 @@ class Environment(Versioned, Model):
 class Category(Versioned, Model):
     """What kind of work: `DeployDocker`, `DeployGit`, …; and how long the output of that work is kept.
 
-    None for a limit is what the settings `retention_days` and `retention_size` say, 0 that there is none.
+    None for a limit is what the settings `retention_days` and `retention_size` say, 0 that there is none. `log_directory`
+    is where plugins write log files of their own, on the host that they run on; empty if they do not.
     """
 
     __tablename__ = "categories"
@@ -114,6 +115,7 @@ class Category(Versioned, Model):
     description: Mapped[str] = mapped_column(sa.Text, default="")
     retention_days: Mapped[int | None]
     retention_megabytes: Mapped[int | None]
+    log_directory: Mapped[str] = mapped_column(sa.String(1024), default="", server_default="")
 
 
 class ConfigCenter(Versioned, Model):

@@ -205,6 +205,9 @@ def _check_named(thing: Any, found: Collected) -> None:
 
 def _check_category(category: Category, found: Collected) -> None:
     _check_named(category, found)
+    _check_text(category, found, "log_directory", multiline=False, most=1024)
+    if category.log_directory and not category.log_directory.startswith("/"):
+        found.add("log_directory", N_("This must be an absolute path, such as /var/log/deploy."))
     for field in ("retention_days", "retention_megabytes"):
         limit = getattr(category, field)
         if limit is not None and not 0 <= limit <= 10_000_000:

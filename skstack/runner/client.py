@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -10,13 +11,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from skstack.messages import Message
 from skstack.runner import processes, wire
 from skstack.runner.local import inherited
+from skstack.runner.log_protocol import LogFile, LogRequest, LogsFound
 from skstack.runner.protocol import (
     EVENTS_FILE,
     RESULT_FILE,
@@ -45,6 +47,14 @@ class AlreadyStarted(RunnerUnavailable):
 
 class HostKeyUnavailable(Exception):
     """The host could not be asked for its key; `reason` says why."""
+
+    def __init__(self, reason: Message) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class LogsUnavailable(Exception):
+    """Log files of plugins could not be looked for or read; `reason` says why."""
 
     def __init__(self, reason: Message) -> None:
         super().__init__(str(reason))
@@ -186,6 +196,30 @@ class RunnerHost:
                 raise RunnerUnavailable("The host key could not be asked for in time")
             return HostKey.from_json(answer["host_key"])
 
+    def find_logs(self, request: LogRequest) -> LogsFound:
+        """Return the log files there are, and the end of one. Raises LogsUnavailable."""
+        with self._open(request.target, 2 * request.timeout + 5) as stream:
+            answer = self._ask(stream, {"mode": "find_logs", "request": request.to_json()})
+        if "refused" in answer:
+            raise LogsUnavailable(Message.from_json(answer["refused"]))
+        return LogsFound.from_json(answer["found"])
+
+    def read_log(self, request: LogRequest) -> tuple[LogFile, Iterator[bytes]]:
+        """Return a log file and its bytes, which have to be read to their end or closed. Raises LogsUnavailable.
+
+        The bytes end early, with RunnerUnavailable or LogsUnavailable, if the rest cannot be had.
+        """
+        stream = self._open(request.target, 2 * request.timeout + 5)
+        try:
+            answer = self._ask(stream, {"mode": "read_log", "request": request.to_json()})
+        except RunnerUnavailable:
+            stream.close()
+            raise
+        if "refused" in answer:
+            stream.close()
+            raise LogsUnavailable(Message.from_json(answer["refused"]))
+        return LogFile.from_json(answer["file"]), _pieces(stream)
+
     def _open(self, target: Target, timeout: float) -> socket.socket:
         """Return a socket to a runner that has been forked and waits for its request."""
         kind = wire.LOCAL if isinstance(target, LocalTarget) else wire.SSH
@@ -266,6 +300,22 @@ class RunnerHost:
         self._lock = threading.Lock()
         # The host is the parent's child; here it can be used, but not waited for.
         self._pid = 0
+
+
+def _pieces(stream: socket.socket) -> Iterator[bytes]:
+    with stream:
+        while True:
+            try:
+                answer = wire.receive_frame(stream)
+            except OSError as err:
+                raise RunnerUnavailable("The runner sent no more of the log file") from err
+            if answer is None:
+                raise RunnerUnavailable("The runner went away in the middle of the log file")
+            if "refused" in answer:
+                raise LogsUnavailable(Message.from_json(answer["refused"]))
+            if "piece" not in answer:
+                return
+            yield base64.b64decode(answer["piece"])
 
 
 def read_result(directory: str | Path) -> Result | None:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from skstack.messages import N_, Message
-from skstack.runner import processes, record, wire
+from skstack.runner import log_reading, processes, record, wire
+from skstack.runner.log_protocol import LogRequest
 from skstack.runner.protocol import (
     STEP_FINISHED,
     STEP_STARTED,
@@ -69,6 +70,10 @@ def main(stream: socket.socket) -> None:
             _capture(CaptureRequest.from_json(request["request"]), stream)
         case "host_key":
             _host_key(request, stream)
+        case "find_logs":
+            log_reading.answer_found(LogRequest.from_json(request["request"]), stream)
+        case "read_log":
+            log_reading.answer_whole(LogRequest.from_json(request["request"]), stream)
 
 
 def _run(plan: Plan, stream: socket.socket) -> None:

@@ -221,9 +221,6 @@ def _check_values(environment: Mapping[str, str]) -> None:
             raise PlanRefused(message)
 
 
-_TARGET_LABELS = {"host": N_("Host"), "port": N_("Port"), "username": N_("User"), "host_key": N_("Host key")}
-
-
 def _checked_center(plan: plans.Plan) -> ConfigCenter | None:
     if plan.target["kind"] == "local":
         return None
@@ -235,9 +232,7 @@ def _checked_center(plan: plans.Plan) -> ConfigCenter | None:
                 name=plan.target["name"],
             )
         )
-    now = plans.target_of(center)
-    changed = [label for key, label in _TARGET_LABELS.items() if now[key] != plan.target[key]]
-    if changed:
+    if changed := plans.target_changes(plan, center):
         raise PlanRefused(
             N_(
                 "Config center %(name)s was changed since the submission (%(what)s). Nothing was run; submit it again.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flask import Blueprint, Response, abort, render_template, request
+from flask import Response, abort, render_template, request
 from flask_babel import get_locale, get_timezone
 from flask_login import current_user
 
@@ -14,7 +14,8 @@ from skstack.accounts.sessions import user_after_wait
 from skstack.errors import Unreadable
 from skstack.extensions import db
 from skstack.messages import N_
-from skstack.runs import pane
+from skstack.runs import log_views, pane
+from skstack.runs.blueprint import blueprint
 from skstack.runs.following import LONG, LONGEST_WAIT, state_after_result, wait_for_more
 from skstack.runs.models import PRE, Run
 from skstack.runs.output import Output
@@ -29,7 +30,7 @@ from skstack.tickets.actions import actions
 from skstack.tickets.models import Ticket
 from skstack.web.permissions import permit
 
-blueprint = Blueprint("runs", __name__)
+__all__ = ["blueprint", "log_views"]
 
 MATCHES = 200
 _LARGEST = 1 << 53

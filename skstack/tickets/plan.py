@@ -13,6 +13,7 @@ from typing import Any
 from skstack import substitution
 from skstack.catalog.compiling import CompiledTasks, builtin_texts, system_texts, zone
 from skstack.catalog.models import ConfigCenter, Variable, WorkOrder
+from skstack.messages import N_, Message
 
 VERSION = 1
 
@@ -146,6 +147,15 @@ def target_of(config_center: ConfigCenter | None) -> dict[str, Any]:
         "username": config_center.username,
         "host_key": config_center.host_key,
     }
+
+
+TARGET_LABELS = {"host": N_("Host"), "port": N_("Port"), "username": N_("User"), "host_key": N_("Host key")}
+
+
+def target_changes(plan: Plan, center: ConfigCenter) -> list[Message]:
+    """Return what of a plan's config center is not as it was when the plan was frozen."""
+    now = target_of(center)
+    return [label for key, label in TARGET_LABELS.items() if now[key] != plan.target[key]]
 
 
 def _field(variable: Variable) -> dict[str, Any]:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 TRANSLATIONS = Path(__file__).resolve().parents[2] / "skstack" / "translations"
 CATALOG = r"""
 environments: [{name: DEV, order: 1, description: for developers}, {name: PROD, order: 2}]
-categories: [{name: Deploy, description: brings versions out}]
+categories: [{name: Deploy, description: brings versions out, log_directory: LOGS}]
 config_centers: [{name: far, host: 192.0.2.1, port: 22, username: deploy, login: agent}]
 groups: [{name: ops, description: operators}, {name: leads}, {name: directors}]
 roles: [{name: operator, pages: [submit, execute]}, {name: approver, pages: [approve]}]
@@ -57,7 +57,7 @@ work_orders:
     main_task: |
       printf '%s\n' {Version} {Hosts} {project} a-path/that/goes/on/and/on/without/any/blank/in/it/that/would/let/a/line/break
       printf '\033[31mred\033[0m and %s\n' {Marks}
-    post_task: echo over
+    post_task: echo of the plugin > LOGS/a-file.{sk__task_name_created}
     scheduling: true
   - {name: to-copy, environment: DEV, template: true, main_task: echo copied}
   - {name: with-everything, environment: DEV, submit_groups: [ops], active: true, approval_flow: two-level, scheduling: true,
@@ -123,6 +123,7 @@ PAGES = {
     "catalog.new_workorder": "/config/workorders/new",
     "runs.detail": "/runs/2",
     "runs.search": "/runs/2/search?q=a",
+    "runs.log_files": "/tickets/1/log-details",
     "schedules.index": "/schedules",
     "schedules.new": "/schedules/new?workorder=1",
     "schedules.detail": "/schedules/1",
@@ -160,6 +161,7 @@ NO_PAGES = {
     "runs.log": "a fragment",
     "runs.status": "a fragment",
     "runs.output": "a download",
+    "runs.log_file": "a download",
     "schedules.times": "a fragment",
     "system.prometheus": "plain text",
     "system.state": "a fragment",
@@ -172,8 +174,9 @@ LATER_PAGE = 15 * 1024
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("every-page")).prepare()
-    server.catalog(CATALOG)
+    folder = tmp_path_factory.mktemp("every-page")
+    server = Server(folder).prepare()
+    server.catalog(CATALOG.replace("LOGS", str(folder)))
     server.start()
     ticket = server.submit(
         1, {"Version": "2.0", "Marks": ["red"], "Hosts": ["web1"], "Pin": "hidden"}, note="why"
