@@ -28,6 +28,7 @@ from skstack.accounts.sessions import signed_in_user
 from skstack.db import utcnow
 from skstack.errors import Invalid, TooManyRequests
 from skstack.messages import N_
+from skstack.web.errors import is_fragment
 from skstack.web.forms import go_to, place_errors, tell
 from skstack.web.permissions import Permission, permit
 from skstack.web.text import LANGUAGES, translate
@@ -73,6 +74,22 @@ def set_language() -> Response:
     """Choose the language, from the menu of any page, and go back to it."""
     profile.set_language(actor=signed_in_user(), language=request.form.get("language", ""))
     return go_to(sessions.local_path(request.form.get("next"), url_for("accounts.me")))
+
+
+@blueprint.post("/me/columns/<name>")
+@permit(Permission.SIGNED_IN)
+def choose_columns(name: str) -> Response:
+    """Remember which columns of a list to show, and go back to it; `reset` forgets. A page with a script shows it itself: 204."""
+    actor = signed_in_user()
+    if "reset" in request.form:
+        profile.forget_columns(actor=actor, name=name)
+    else:
+        ticked = set(request.form.getlist("shown"))
+        shown = {key: key in ticked for key in request.form.getlist("listed")}
+        profile.choose_columns(actor=actor, name=name, shown=shown, at_first=request.form.getlist("first"))
+    if is_fragment():
+        return Response(status=204)
+    return go_to(sessions.local_path(request.form.get("next"), url_for("dashboard.index")))
 
 
 @blueprint.get("/me/password")

@@ -7,6 +7,7 @@ describe. `docs/decisions/0012-search.md` says why it is like this.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from skstack.tickets.words import MOST, Phrase, parts, phrases, words
 
 # As many tickets as are taken for few: these are found first, and then whatever else is asked of them costs little.
 FEW = 5000
+# More than any page or piece of a file has.
+_PAGE = 1000
 _PLAN_LENGTH = 4000
 # Stands between two texts, so that nothing is found that begins in one and ends in the next. It is in no word.
 _BETWEEN = "\u2063"
@@ -103,21 +106,21 @@ def found_by(typed: str) -> sa.ColumnElement[bool]:
         return number
     dialect = db.engine.dialect.name
     query = _QUERIES[dialect](wanted)
-    few = _first(dialect, query)
-    return sa.or_(number, Ticket.id.in_(few) if len(few) <= FEW else _fits(dialect, query))
+    few = _first(dialect, query, most=FEW + 1)
+    return sa.or_(number, _among(dialect, few) if len(few) <= FEW else _fits(dialect, query))
 
 
 def newest_found_by(typed: str, *, below: int | None) -> sa.ColumnElement[bool]:
     """Return a condition that gives the newest tickets that `found_by` would give, below a number if there is one.
 
-    It gives enough of them for a page, and no more than a few: where nothing else narrows the list, and for the newest
-    first only. Needs a statement.
+    It gives enough of them for a page, where nothing else narrows the list and the newest come first. Needs a statement.
     """
     wanted, number = phrases(typed), _number(typed)
     dialect = db.engine.dialect.name
     if not wanted or dialect != "sqlite":
         return found_by(typed)
-    return sa.or_(number, Ticket.id.in_(_first(dialect, _QUERIES[dialect](wanted), below=below)))
+    newest = _first(dialect, _QUERIES[dialect](wanted), most=_PAGE, below=below)
+    return sa.or_(number, _among(dialect, newest))
 
 
 def _number(typed: str) -> sa.ColumnElement[bool]:
@@ -127,17 +130,25 @@ def _number(typed: str) -> sa.ColumnElement[bool]:
     return sa.false()
 
 
-def _first(dialect: str, query: str, *, below: int | None = None) -> Sequence[int]:
-    """Return the numbers of a few tickets that fit, on SQLite of the newest, and of one more if there are more."""
+def _first(dialect: str, query: str, *, most: int, below: int | None = None) -> Sequence[int]:
+    """Return the numbers of the first tickets that fit: on SQLite of the newest, below a number if there is one."""
     if dialect == "sqlite":
-        given = {"wanted": query, "below": below or 2**62, "most": FEW + 1}
+        given = {"wanted": query, "below": below or 2**62, "most": most}
         return db.session.scalars(_FIRST[dialect], given).all()
     # From how often the single words occur it guesses how often they follow one another, and reads the whole table
     # where it guesses wrong. The index always takes less.
     db.session.execute(sa.text("SET LOCAL enable_seqscan TO off"))
-    found = db.session.scalars(_FIRST[dialect], {"wanted": query, "most": FEW + 1}).all()
+    found = db.session.scalars(_FIRST[dialect], {"wanted": query, "most": most}).all()
     db.session.execute(sa.text("SET LOCAL enable_seqscan TO DEFAULT"))
     return found
+
+
+def _among(dialect: str, numbers: Sequence[int]) -> sa.TextClause:
+    """Return the condition that a ticket has one of these numbers: as one parameter, since thousands take long to write."""
+    if dialect == "sqlite":
+        few = sa.text("tickets.id IN (SELECT value FROM json_each(:few))")
+        return few.bindparams(few=json.dumps(list(numbers)))
+    return sa.text("tickets.id = ANY (CAST(:few AS integer[]))").bindparams(few=list(numbers))
 
 
 def _fits(dialect: str, query: str) -> sa.TextClause:

@@ -18,7 +18,7 @@ from skstack.accounts.models import Page
 from skstack.audit.services import client_address
 from skstack.config import Settings
 from skstack.messages import N_
-from skstack.web import errors, links, permissions, text
+from skstack.web import errors, links, marks, permissions, text
 
 # No inline script or style, nothing from elsewhere: OWASP ASVS 5.0, V3.4.3.
 CONTENT_SECURITY_POLICY = (
@@ -123,9 +123,10 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["url_with"] = links.url_with
     app.jinja_env.globals["with_filters"] = links.with_filters
-    app.jinja_env.globals["static"] = lambda name: url_for(
-        "static", filename=name, v=_version(app.static_folder, name)
-    )
+    app.jinja_env.globals["static"] = lambda name: _static(app.static_folder, request.script_root, name)
+    app.jinja_env.globals["icon_of"] = marks.icon
+    app.jinja_env.globals["cell_of"] = marks.cell
+    app.jinja_env.globals["chosen_columns"] = marks.chosen_columns
     if settings.behind_proxy:
         count = settings.behind_proxy
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
@@ -199,6 +200,12 @@ def _navigation() -> list[dict[str, Any]]:
 
 def _iso(moment: Any) -> str:
     return "" if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+@cache
+def _static(folder: str | None, root: str, name: str) -> str:
+    """A list asks for the address of the icons two hundred times; it is the same below the same root."""
+    return url_for("static", filename=name, v=_version(folder, name))
 
 
 @cache

@@ -170,28 +170,11 @@
   document.addEventListener("visibilitychange", () => document.hidden || refreshTimes());
 
   // ── Columns ────────────────────────────────────────────────────────────────────────────────────────────────────────
-  const columnsOf = (name) => {
-    try {
-      return JSON.parse(localStorage.getItem(`columns:${name}`) ?? "{}");
-    } catch {
-      return {};
-    }
-  };
-  const tickColumns = () => {
-    for (const chooser of document.querySelectorAll("[data-columns-of]")) {
-      const chosen = columnsOf(chooser.dataset.columnsOf);
-      for (const box of chooser.querySelectorAll("input")) box.checked = chosen[box.value] ?? !("off" in box.dataset);
-    }
-  };
-  tickColumns();
-  document.addEventListener("htmx:after:swap", tickColumns);
+  // What is ticked is seen at once; its form saves it, so that the next page comes that way from the server.
   on("change", "[data-columns-of] input", (box) => {
-    const name = box.closest("[data-columns-of]").dataset.columnsOf;
-    try {
-      localStorage.setItem(`columns:${name}`, JSON.stringify({ ...columnsOf(name), [box.value]: box.checked }));
-    } catch {
-      // Not remembered where storage is switched off.
+    const list = box.closest("[data-columns-of]").dataset.columnsOf;
+    for (const cell of document.querySelectorAll(`[data-columns="${CSS.escape(list)}"] [data-col="${CSS.escape(box.value)}"]`)) {
+      cell.classList.toggle("col-off", !box.checked);
     }
-    document.dispatchEvent(new CustomEvent("skstack:columns"));
   });
 }

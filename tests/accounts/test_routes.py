@@ -31,6 +31,7 @@ OWN = {
     "accounts.me",
     "accounts.change_me",
     "accounts.set_language",
+    "accounts.choose_columns",
     "accounts.my_password",
     "accounts.change_my_password",
     "accounts.my_second_factor",
@@ -71,6 +72,7 @@ def routes(app: Flask) -> list[tuple[str, str, str]]:
             "token_id": db.session.scalars(sa.select(ApiToken.id)).one(),
             "session_id": 10_000,
             "identity_id": 10_000,
+            "name": "tickets",
         }
     found = []
     with app.test_request_context():

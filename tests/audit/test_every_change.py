@@ -39,6 +39,7 @@ from tests.orders import make_environment, make_flow, make_freeze, make_ticket, 
 from tests.schedules.making import make_schedule
 
 NO_EVENT = {
+    "accounts.choose_columns": "only what its reader sees of a list changes",
     "accounts.begin_second_factor": "nothing holds until the second factor is confirmed, which is an event",
     "accounts.code_post": "needs a sign-in under way; tests/accounts/test_second_factor.py has its events",
     "accounts.set_up_post": "needs a sign-in under way; tests/accounts/test_second_factor.py has its events",

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from tests.bench import rows_browser, rows_http, rows_ssh
+from tests.bench import rows_browser, rows_http, rows_pages, rows_ssh
 from tests.bench.table import HEAD, Results
 from tests.server import ROOT, Server
 
@@ -48,6 +48,8 @@ def main(wanted: list[str]) -> int:
                 rows_browser.weight(server, results)
         finally:
             server.stop()
+    if asks("7"):
+        rows_pages.measure(results, sign_in)
     results.write(ROOT / "bench" / "results.json")
     missed = [row for row in results.rows if row.met is False]
     print(f"{len(results.rows)} figures, {len(missed)} targets missed; written to bench/results.json")

@@ -204,6 +204,24 @@ def test_who_was_slower_sees_what_the_other_stored(
     expect(other.locator("[name=description]")).to_have_value("mine")
 
 
+def test_columns_are_hidden_at_once_and_stay_hidden(page: Page) -> None:
+    page.goto("/audit/events")
+    cells = page.locator("[data-col=who]")
+    expect(cells.first).to_be_visible()
+    page.get_by_role("button", name="Columns").click()
+    with page.expect_response("**/me/columns/**") as saved:
+        page.get_by_role("checkbox", name="Who", exact=True).uncheck()
+    assert saved.value.status == 204
+    expect(cells.first).to_be_hidden()
+    assert axe.violations(page) == []
+    page.reload()
+    expect(page.locator("[data-col=id]").first).to_be_visible()
+    expect(cells.first).to_be_hidden()
+    page.get_by_role("button", name="Columns").click()
+    page.get_by_role("button", name="As at first").click()
+    expect(cells.first).to_be_visible()
+
+
 def test_one_signs_in_and_out(open_page: Callable[..., Page], server: Server) -> None:
     page = open_page(base_url=server.url)
     page.goto("/config/workorders?q=deploy")
