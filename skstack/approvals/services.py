@@ -34,12 +34,7 @@ def approve(ticket: Ticket, *, actor: User, comment: str = "", level: int | None
     """
     comment = checked_comment(comment)
     with transaction():
-        waiting = ticket.next_level
-        if waiting is None or (level is not None and waiting.level != level):
-            raise _decided(ticket)
-        if not can_approve(ticket, waiting, actor):
-            raise _not_theirs(ticket, waiting, actor)
-        _decide(ticket, waiting, actor, APPROVED, comment)
+        _decide(ticket, to_approve(ticket, actor, level), actor, APPROVED, comment)
         if ticket.next_level is None:
             go_on_when_approved(ticket, now=utcnow())
 
@@ -52,12 +47,27 @@ def reject(ticket: Ticket, *, actor: User, comment: str, level: int | None = Non
     """
     comment = checked_comment(comment, needed=True)
     with transaction():
-        found = rejectable_level(ticket, actor)
-        if found is None:
-            raise _not_rejectable(ticket, actor)
-        if level is not None and level != (ticket.next_level.level if ticket.next_level else 0):
-            raise _decided(ticket)
-        _decide(ticket, found, actor, REJECTED, comment)
+        _decide(ticket, to_reject(ticket, actor, level), actor, REJECTED, comment)
+
+
+def to_approve(ticket: Ticket, actor: User, level: int | None = None) -> TicketLevel:
+    """Return the level that the actor may agree to now. Raises as `approve`, which asks the same."""
+    waiting = ticket.next_level
+    if waiting is None or (level is not None and waiting.level != level):
+        raise _decided(ticket)
+    if not can_approve(ticket, waiting, actor):
+        raise _not_theirs(ticket, waiting, actor)
+    return waiting
+
+
+def to_reject(ticket: Ticket, actor: User, level: int | None = None) -> TicketLevel:
+    """Return the level at which the actor may say no now. Raises as `reject`, which asks the same."""
+    found = rejectable_level(ticket, actor)
+    if found is None:
+        raise _not_rejectable(ticket, actor)
+    if level is not None and level != (ticket.next_level.level if ticket.next_level else 0):
+        raise _decided(ticket)
+    return found
 
 
 def checked_comment(comment: str, *, needed: bool = False) -> str:

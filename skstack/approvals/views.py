@@ -64,8 +64,10 @@ def decided() -> str:
 @blueprint.get("/tickets/<int:ticket_id>/decide/<any(approve, reject):verb>")
 @permit(Page.APPROVE)
 def ask(ticket_id: int, verb: str) -> str:
-    """Ask before deciding, on a page of its own. 404: not the reader's to see."""
-    return _question(queries.visible(ticket_id, current_user), verb)
+    """Ask before deciding, on a page of its own. 404: not the reader's to see; 403 and 409 as for the decision itself."""
+    ticket = queries.visible(ticket_id, current_user)
+    {"approve": services.to_approve, "reject": services.to_reject}[verb](ticket, signed_in_user())
+    return _question(ticket, verb)
 
 
 @blueprint.post("/tickets/<int:ticket_id>/approve")

@@ -139,8 +139,8 @@ class CatalogForm(FlaskForm):
 
     @classmethod
     def sent(cls) -> CatalogForm:
-        """Return the form with what was sent."""
-        form = cls()
+        """Return the form with what was sent; a field that was not sent is empty, even if none was."""
+        form = cls(formdata=request.form)
         form.offer()
         return form
 

@@ -31,6 +31,8 @@ from skstack.tickets.services import checked_note
 NAME, EXPRESSION, TIMEZONE = "schedule-name", "schedule-expression", "schedule-timezone"
 NAME_LENGTH = 64
 
+ONLY_ITS_OWNER = N_("Only its owner can change what a schedule submits.")
+
 
 def create(
     *,
@@ -77,7 +79,7 @@ def change(
     Raises NotAllowed for anybody but the owner, and Conflict if it was changed since it was read at `version`.
     """
     if schedule.owner_id != actor.id:
-        raise NotAllowed(N_("Only its owner can change what a schedule submits."))
+        raise NotAllowed(ONLY_ITS_OWNER)
     if schedule.obstacle() is not None:
         raise Conflict(N_("This cannot be changed now: %(reason)s", reason=schedule.obstacle()))
     secret = {variable.name for variable in schedule.workorder.variables if variable.secret}

@@ -87,7 +87,7 @@ def detail(schedule_id: int) -> str:
 @blueprint.get("/<int:schedule_id>/edit")
 @permit(Page.SUBMIT)
 def edit(schedule_id: int) -> str:
-    """Show the form of a schedule. 404: not the reader's own, or not theirs to submit any more."""
+    """Show the form of a schedule. 403: not the reader's own; 404: not theirs to see, or to submit any more."""
     schedule = _own(schedule_id)
     form = ScheduleForm.of(schedule)
     return render_template("schedules/form.html", workorder=schedule.workorder, form=form, schedule=schedule)
@@ -158,7 +158,7 @@ def delete(schedule_id: int) -> Response:
 def _own(schedule_id: int) -> Schedule:
     schedule = queries.visible(schedule_id, current_user)
     if schedule.owner_id != current_user.id:
-        raise NotFound
+        raise NotAllowed(recurring.ONLY_ITS_OWNER)
     queries.workorder_for(schedule.workorder_id, current_user)
     return schedule
 

@@ -14,12 +14,12 @@ from skstack.accounts.models import Page
 from skstack.accounts.sessions import signed_in_user
 from skstack.catalog import freezing
 from skstack.db import utcnow
-from skstack.errors import Conflict, Invalid
+from skstack.errors import Conflict, Invalid, NotAllowed
 from skstack.extensions import db
 from skstack.messages import N_, Message
 from skstack.runs import services as runs
 from skstack.tickets import forms, queries, reviewing, services
-from skstack.tickets.actions import actions
+from skstack.tickets.actions import actions, can_execute, can_revoke, can_stop
 from skstack.tickets.blueprint import blueprint
 from skstack.tickets.models import Ticket
 from skstack.tickets.plan import Plan
@@ -29,6 +29,8 @@ from skstack.web.forms import go_to, tell
 from skstack.web.local_time import is_shown_twice
 from skstack.web.pagination import Paged, PagedInOrder, asked
 from skstack.web.permissions import permit
+
+_POSSIBLE = {"execute": can_execute, "revoke": can_revoke, "stop": can_stop}
 
 
 @blueprint.get("/tickets")
@@ -79,8 +81,13 @@ def summary(ticket_id: int) -> str:
 @blueprint.get("/tickets/<int:ticket_id>/<any(execute, revoke, stop):action>")
 @permit(Page.SUBMIT, Page.EXECUTE)
 def ask(ticket_id: int, action: str) -> str:
-    """Ask before something is done to a ticket: a page, or the content of a dialog. 409 if it cannot be done now."""
+    """Ask before something is done to a ticket: a page, or the content of a dialog.
+
+    403 for others than the submitter and superusers, 409 if it cannot be done now.
+    """
     ticket = queries.visible(ticket_id, current_user)
+    if not _POSSIBLE[action](ticket, signed_in_user()):
+        raise NotAllowed(N_("Only the submitter or an administrator can do this to a ticket."))
     if action not in actions(ticket, current_user):
         raise Conflict(
             N_("Ticket %(id)s is %(status)s now.", id=ticket.id, status=ticket.state.label), ticket=ticket.id

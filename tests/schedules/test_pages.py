@@ -193,7 +193,7 @@ def test_a_superuser_sees_all_hands_them_over_and_edits_none_but_their_own(
         numbers = {person: person().id for person in (root, mallory)}
     page = f"/schedules/{alices_schedule}"
     assert "alice" in text_of(roots.get("/schedules"))
-    assert roots.get(f"{page}/edit").status_code == 404
+    assert roots.get(f"{page}/edit").status_code == 403
     assert alices.post(f"{page}/owner", data={"owner": numbers[root]}).status_code == 403
     assert roots.post(f"{page}/owner", data={"owner": numbers[mallory]}).status_code == 404
     assert f'<option value="{numbers[root]}">' in roots.get(page).text
