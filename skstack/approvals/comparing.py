@@ -9,12 +9,14 @@ from difflib import SequenceMatcher
 
 import sqlalchemy as sa
 
+from skstack.accounts.models import User
 from skstack.audit.models import AuditEvent
 from skstack.audit.services import Action
 from skstack.extensions import db
 from skstack.states import TicketStatus
 from skstack.tickets.models import Ticket
 from skstack.tickets.plan import Plan
+from skstack.tickets.queries import visible_among
 
 SAME, REMOVED, ADDED = "same", "removed", "added"
 
@@ -40,12 +42,14 @@ class Edit:
 class Comparison:
     """A ticket beside `last`, the success of its work order that ended last; None if there was none.
 
+    `is_hidden` says that there was one which the reader may not see, and nothing of it is told.
     `lines` are all command lines, each with SAME, REMOVED or ADDED. `edit` is the last edit of the work order after
     the submission, which changes nothing of what runs; `edit_between` the last one between that success's submission
     and this one: it is why the same values may give other lines.
     """
 
     last: Ticket | None
+    is_hidden: bool = False
     values: Sequence[ChangedValue] = ()
     lines: Sequence[tuple[str, str]] = ()
     targets: tuple[str, str] | None = None
@@ -62,13 +66,23 @@ class Comparison:
         return self.last is not None and not (self.values or self.changed_lines or self.targets)
 
 
-def comparisons(tickets: Iterable[Ticket]) -> dict[int, Comparison]:
-    """Return the comparison of each ticket, by its id. Needs two statements, however many there are."""
+def comparisons(tickets: Iterable[Ticket], *, reader: User) -> dict[int, Comparison]:
+    """Return the comparison of each ticket, by its id, as far as the reader may see what it is compared with.
+
+    Needs three statements at most, however many tickets there are.
+    """
     tickets = list(tickets)
-    lasts = _last_successes(tickets)
+    found = _last_successes(tickets)
+    seen = visible_among(list(found.values()), reader)
+    lasts = {order: last for order, last in found.items() if last.id in seen}
     edits = _edits(tickets, lasts)
     return {
-        ticket.id: _compare(ticket, lasts.get(ticket.workorder_id), edits.get(ticket.workorder_id, ()))
+        ticket.id: _compare(
+            ticket,
+            lasts.get(ticket.workorder_id),
+            edits.get(ticket.workorder_id, ()),
+            is_hidden=ticket.workorder_id in found.keys() - lasts.keys(),
+        )
         for ticket in tickets
     }
 
@@ -120,12 +134,12 @@ def _edits(tickets: Sequence[Ticket], lasts: Mapping[int, Ticket]) -> dict[int, 
     return found
 
 
-def _compare(ticket: Ticket, last: Ticket | None, edits: Sequence[Edit]) -> Comparison:
+def _compare(ticket: Ticket, last: Ticket | None, edits: Sequence[Edit], *, is_hidden: bool) -> Comparison:
     edit = None
     if ticket.workorder.version != ticket.workorder_version:
         edit = next((one for one in reversed(edits) if one.at >= ticket.created_at), None)
     if last is None:
-        return Comparison(None, edit=edit)
+        return Comparison(None, is_hidden=is_hidden, edit=edit)
     before, after = Plan.from_json(last.plan), Plan.from_json(ticket.plan)
     targets = (before.target_name, after.target_name)
     return Comparison(

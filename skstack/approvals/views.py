@@ -154,7 +154,7 @@ def _inbox(**wrong: Any) -> str:
         page=page,
         filters=filters,
         environments=environments,
-        comparisons=comparisons(page.items),
+        comparisons=comparisons(page.items, reader=signed_in_user()),
         since=_waits_since,
         several={one for one in orders if orders.count(one) > 1},
         **wrong,
@@ -204,4 +204,4 @@ def _question(ticket: Ticket, verb: str, errors: Mapping[str, Sequence[Message]]
 @blueprint.app_template_global("comparison_of")
 def comparison_of(ticket: Ticket) -> Comparison:
     """Return what differs between a ticket and the last success of its work order. Needs three statements."""
-    return comparisons([ticket])[ticket.id]
+    return comparisons([ticket], reader=signed_in_user())[ticket.id]

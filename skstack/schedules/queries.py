@@ -32,7 +32,7 @@ def schedules_of(user: User, *, after: int | None, limit: int) -> Paged[Schedule
         joinedload(Schedule.owner).selectinload(User.roles),
         joinedload(Schedule.workorder).joinedload(WorkOrder.environment),
         joinedload(Schedule.workorder).selectinload(WorkOrder.submit_groups),
-        joinedload(Schedule.last_ticket).load_only(Ticket.status),
+        joinedload(Schedule.last_ticket).load_only(Ticket.status, Ticket.submitter_id),
     )
     if not user.superuser:
         statement = statement.where(Schedule.owner_id == user.id)

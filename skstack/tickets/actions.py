@@ -32,7 +32,11 @@ def actions(ticket: Ticket, user: User) -> list[str]:
             possible.append(EXECUTE)
         if can_revoke(ticket, user) and (user.may(Page.SUBMIT) or user.may(Page.EXECUTE)):
             possible.append(REVOKE)
-    if ticket.state is TicketStatus.RUNNING and can_stop(ticket, user):
+    if (
+        ticket.state is TicketStatus.RUNNING
+        and can_stop(ticket, user)
+        and (user.may(Page.SUBMIT) or user.may(Page.EXECUTE))
+    ):
         possible.append(STOP)
     if ticket.state.is_final and user.may(Page.SUBMIT) and ticket.workorder.can_be_submitted_by(user):
         possible.append(SUBMIT_AGAIN)

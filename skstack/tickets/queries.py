@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,21 @@ def decides(ticket_id: int, user: User) -> bool:
         sa.exists().where(TicketLevel.ticket_id == ticket_id, TicketLevel.group_id.in_(groups))
     )
     return bool(db.session.scalar(statement))
+
+
+def visible_among(tickets: Sequence[Ticket], user: User) -> set[int]:
+    """Return the ids of those tickets that a user may see. Needs a statement for those in groups, without the audit page."""
+    if user.may(Page.AUDIT):
+        return {ticket.id for ticket in tickets}
+    mine = {ticket.id for ticket in tickets if ticket.submitter_id == user.id}
+    groups = [group.id for group in user.groups]
+    others = [ticket.id for ticket in tickets if ticket.id not in mine]
+    if not (groups and others):
+        return mine
+    decided = sa.select(TicketLevel.ticket_id).where(
+        TicketLevel.ticket_id.in_(others), TicketLevel.group_id.in_(groups)
+    )
+    return mine | set(db.session.scalars(decided))
 
 
 # The level whose decision a status waits for; a join of tickets and levels is narrowed to that row.

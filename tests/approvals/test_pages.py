@@ -388,3 +388,21 @@ class TestComparing:
         for _ in range(4):
             made(order=order, values={"Version": "2.0", "Pin": "2"})
         assert statements() == one
+
+    def test_what_ran_last_is_told_only_to_those_who_may_see_it(
+        self, app: Flask, as_user: Any, made: Any, order: int
+    ) -> None:
+        self.succeed(app, order, "not-for-carol")
+        with app.app_context():
+            workorder = db.session.get_one(WorkOrder, order)
+            flow = make_flow("directors")
+            catalog.change(workorder, {"approval_flow": flow}, actor=None, version=workorder.version)
+            auditor = make_user("auditor", groups=[make_group("directors")], pages=["approve", "audit"]).id
+        ticket = made(order=order, values={"Version": "2.0", "Pin": "2"})
+        for path in ("/approvals", f"/tickets/{ticket}"):
+            shown = as_user(carol).get(path)
+            assert "What this work order ran last is not yours to see" in text_of(shown)
+            assert "not-for-carol" not in shown.text
+            assert "/tickets/1" not in shown.text
+            sees = as_user(lambda: db.session.get_one(User, auditor)).get(path)
+            assert "not-for-carol → 2.0" in text_of(sees)

@@ -17,10 +17,10 @@ from skstack.catalog import services
 from skstack.extensions import db
 from skstack.schedules import recurring
 from skstack.schedules.models import Schedule
-from tests.factories import alice, mallory, root, sign_in
+from tests.factories import alice, make_group, make_user, mallory, root, sign_in
 from tests.fake_runner import FakeRunner
 from tests.orders import list_variable, make_variable, make_workorder, script_variable
-from tests.schedules.making import make_schedule, next_of, pass_time
+from tests.schedules.making import make_schedule, next_of, pass_time, tickets
 
 HTMX = {"HX-Request": "true"}
 NIGHTLY = {
@@ -202,6 +202,24 @@ def test_a_superuser_sees_all_hands_them_over_and_edits_none_but_their_own(
     assert alices.get(page).status_code == 404
     with app.app_context():
         assert (only().owner_id, only().is_paused) == (numbers[root], True)
+
+
+def test_what_it_submitted_for_its_owner_before_is_not_there_for_the_next(
+    app: Flask, alices_schedule: int
+) -> None:
+    with app.app_context():
+        erin = make_user("erin", groups=[make_group("ops")], pages=["submit"]).id
+        pass_time(next_of(only()))
+        (ticket,) = tickets()
+        link = f'href="/tickets/{ticket.id}"'
+    page = f"/schedules/{alices_schedule}"
+    assert all(link in as_(app, alice).get(path).text for path in (page, "/schedules"))
+    assert as_(app, root).post(f"{page}/owner", data={"owner": erin}).status_code == 303
+    erins = as_(app, lambda: db.session.get_one(User, erin))
+    for path in (page, "/schedules"):
+        assert "hourly" in erins.get(path).text
+        assert link not in erins.get(path).text
+        assert link in as_(app, root).get(path).text
 
 
 def test_a_page_says_why_it_would_pause_and_that_it_fails(alices: FlaskClient) -> None:

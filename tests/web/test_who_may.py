@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,22 @@ from skstack.messages import N_
 from skstack.notifications import sending
 from skstack.web.permissions import declared
 from tests.fake_runner import FakeRunner
-from tests.web.who_may import ANYONE, NEEDS, NOTE, PEOPLE, SEEN_BY, TRACES, Person, Route, World, expected, routes_of, state_of, with_page_for, without_page_for
+from tests.web.who_may import (
+    ANYONE,
+    NEEDS,
+    NOTE,
+    PEOPLE,
+    SEEN_BY,
+    TRACES,
+    Person,
+    Route,
+    World,
+    expected,
+    routes_of,
+    state_of,
+    with_page_for,
+    without_page_for,
+)
 
 # What would do it, for those who may not; nothing else than who asks keeps it from being done.
 WOULD = {
@@ -46,12 +60,12 @@ class AnyScript(dict[str, bytes]):
 
 
 @pytest.fixture
-def world(app: Flask, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(app: Flask, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> World:
     """Give an instance in which no other host is asked."""
     runner.scripts = AnyScript()  # type: ignore[assignment]
     monkeypatch.setattr(verification, "verify", lambda *_, **__: Verified(error=N_("Not asked.")))
     monkeypatch.setattr(sending, "send", lambda *_, **__: "")
-    yield World(app)
+    return World(app)
 
 
 def outcome(answer: TestResponse) -> str:
@@ -111,7 +125,9 @@ def test_what_is_somebody_elses_leaves_no_trace_on_any_page(world: World) -> Non
     pages = [
         route
         for route in routes_of(world.app)
-        if route.method == "GET" and NEEDS[route.endpoint] != ANYONE and not route.endpoint.startswith("accounts.")
+        if route.method == "GET"
+        and NEEDS[route.endpoint] != ANYONE
+        and not route.endpoint.startswith("accounts.")
     ]
     by_root = ""
     for route in pages:
@@ -140,6 +156,9 @@ def test_who_may_gets_what_they_ask_for(world: World) -> None:
             if route.endpoint == "schedules.hand_over":
                 body = {"owner": world.ids["user_id"]}
             # Whose work order is named in the query is tried in tests/schedules/test_pages.py.
-            if route.endpoint != "schedules.create" and outcome(world.ask(person.name, route, body)) != "reached":
+            if (
+                route.endpoint != "schedules.create"
+                and outcome(world.ask(person.name, route, body)) != "reached"
+            ):
                 wrong.append(f"{person.name}: {route.method} {route.endpoint}")
     assert not wrong

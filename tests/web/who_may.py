@@ -134,13 +134,13 @@ SEEN_BY = {
 }
 
 # Who may do what only some of those may for whom the object is there. Level 1 of the ticket waits.
-_SUBMITTER, _DECIDERS = {"alice", "root"}, {"bob"}
+_SUBMITTER, _DECIDERS, _OWNER = {"alice", "root"}, {"bob"}, {"alice"}
 DONE_BY = {
     **dict.fromkeys(("tickets.ask", "tickets.execute", "tickets.revoke", "tickets.stop"), _SUBMITTER),
     **dict.fromkeys(("tickets-api.execute", "tickets-api.revoke", "tickets-api.stop"), _SUBMITTER),
     **dict.fromkeys(("approvals.ask", "approvals.approve", "approvals.reject"), _DECIDERS),
     **dict.fromkeys(("approvals-api.approve", "approvals-api.reject"), _DECIDERS),
-    **dict.fromkeys(("schedules.edit", "schedules.change"), {"alice"}),
+    **dict.fromkeys(("schedules.edit", "schedules.change"), _OWNER),
     "schedules.hand_over": {"root"},
 }
 
@@ -168,12 +168,16 @@ PEOPLE = {
         Person("carol", (S, X, A), ("directors",)),  # Decides level 2.
         Person("dave", (S, X), ("leads",)),  # In the group that decides, without the page to do it.
         Person("audrey", (S, X, A, T)),  # Sees everything, decides nothing.
-        Person("mallory", (S, X, A, C, U, Y, Page.DASHBOARD), ("outsiders",)),  # Every page but the one that sees all.
+        Person(
+            "mallory", (S, X, A, C, U, Y, Page.DASHBOARD), ("outsiders",)
+        ),  # Every page but the one that sees all.
         Person("root", superuser=True),
         Person("nobody"),
         *(Person(f"only-{page}", (page,)) for page in Page),
         *(
-            Person(f"but-{'-'.join(needs)}", tuple(page for page in Page if page not in needs), ("ops", "leads"))
+            Person(
+                f"but-{'-'.join(needs)}", tuple(page for page in Page if page not in needs), ("ops", "leads")
+            )
             for needs in TABLE
             if needs not in (ANYONE, SIGNED_IN)
         ),
@@ -192,7 +196,11 @@ def without_page_for(endpoint: str) -> list[Person | None]:
 def with_page_for(endpoint: str) -> list[Person]:
     """Return those who have one of the pages that a route needs and nothing else."""
     needs = NEEDS[endpoint]
-    return [PEOPLE["nobody"]] if needs == SIGNED_IN else [PEOPLE[f"only-{page}"] for page in needs if page in list(Page)]
+    return (
+        [PEOPLE["nobody"]]
+        if needs == SIGNED_IN
+        else [PEOPLE[f"only-{page}"] for page in needs if page in list(Page)]
+    )
 
 
 @dataclass(frozen=True)
@@ -302,7 +310,9 @@ class World:
     def _client(self, name: str | None) -> FlaskClient:
         if name is None:
             client = self.app.test_client()
-            with self.app.app_context():  # A CSRF token that holds for nobody: being refused is not for lack of one.
+            with (
+                self.app.app_context()
+            ):  # A CSRF token that holds for nobody: being refused is not for lack of one.
                 sign_in(client, user("nobody"))
             with client.session_transaction() as cookie:
                 cookie.pop("_user_id")
@@ -408,4 +418,16 @@ def state_of(app: Flask) -> dict[str, list[Any]]:
         }
 
 
-__all__ = ["NEEDS", "PEOPLE", "TRACES", "Person", "Route", "Ticket", "World", "expected", "routes_of", "state_of", "user"]
+__all__ = [
+    "NEEDS",
+    "PEOPLE",
+    "TRACES",
+    "Person",
+    "Route",
+    "Ticket",
+    "World",
+    "expected",
+    "routes_of",
+    "state_of",
+    "user",
+]
