@@ -12,10 +12,12 @@ from skstack.catalog import verification
 from skstack.catalog.verification import Verified
 from skstack.messages import N_
 from skstack.notifications import sending
+from skstack.runner.log_protocol import LogFile, LogsFound
 from skstack.web.permissions import declared
 from tests.fake_runner import FakeRunner
 from tests.web.who_may import (
     ANYONE,
+    LOGGED,
     NEEDS,
     NOTE,
     PEOPLE,
@@ -63,6 +65,10 @@ class AnyScript(dict[str, bytes]):
 def world(app: Flask, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> World:
     """Give an instance in which no other host is asked."""
     runner.scripts = AnyScript()  # type: ignore[assignment]
+    file = LogFile(name="log", in_backup=False, size=len(LOGGED), modified=0.0)
+    found = LogsFound(files=(file,), shown=file, content=LOGGED)
+    monkeypatch.setattr(runner, "find_logs", lambda _: found, raising=False)
+    monkeypatch.setattr(runner, "read_log", lambda _: (file, iter((LOGGED,))), raising=False)
     monkeypatch.setattr(verification, "verify", lambda *_, **__: Verified(error=N_("Not asked.")))
     monkeypatch.setattr(sending, "send", lambda *_, **__: "")
     return World(app)
@@ -114,7 +120,7 @@ def test_what_is_somebody_elses_is_not_there_or_not_theirs_to_do(world: World) -
     before = state_of(world.app)
     people = [PEOPLE[name] for name in ("alice", "erin", "bob", "carol", "dave", "audrey", "mallory", "root")]
     routes = [route for route in routes_of(world.app) if route.object]
-    assert len(routes) == 39
+    assert len(routes) == 41
     assert not [wrong for route in routes for person in people for wrong in wrongly_got(world, person, route)]
     assert state_of(world.app) == before
 

@@ -58,6 +58,7 @@ TABLE: dict[tuple[Permission | Page, ...], str] = {
         accounts.code accounts.code_post accounts.oidc_begin accounts.oidc_callback accounts.set_up accounts.set_up_post
         accounts.sign_in accounts.sign_in_post api-docs.openapi_json health.alive health.ready static""",
     SIGNED_IN: """
+        accounts.choose_columns
         accounts.begin_second_factor accounts.change_me accounts.change_my_password accounts.confirm_second_factor
         accounts.create_token accounts.end_other_sessions accounts.end_session accounts.me accounts.my_password
         accounts.my_second_factor accounts.my_sessions accounts.my_tokens accounts.renew_recovery_codes
@@ -77,6 +78,7 @@ TABLE: dict[tuple[Permission | Page, ...], str] = {
         approvals-api.approve approvals-api.reject""",
     TICKETS: """
         tickets.detail tickets.summary tickets-api.show_ticket tickets-api.list_tickets
+        runs.log_files runs.log_file
         runs.detail runs.log runs.status runs.search runs.output runs-api.show_run runs-api.read_log""",
     (T,): """
         audit.tickets audit.export audit.break_glass audit.review audit-events.index audit-events.detail
@@ -247,7 +249,8 @@ def expected(person: Person | None, route: Route) -> str:
 
 
 NOTE, PRINTED, REASON = "a-note-for-approvers", b"a-line-that-was-printed\n", "a-reason-to-break-it"
-TRACES = (NOTE, PRINTED.decode().strip(), REASON, "a-name-of-a-schedule")
+LOGGED = b"a-line-of-a-log-file\n"
+TRACES = (NOTE, PRINTED.decode().strip(), LOGGED.decode().strip(), REASON, "a-name-of-a-schedule")
 """What tickets and schedules leave on pages, and nothing else does."""
 
 
@@ -331,6 +334,7 @@ class World:
 
     def _catalog(self) -> dict[str, Any]:
         center = make_config_center("far")
+        category = make_category("Deploy", log_directory="/var/log/deploy")
         variable = script_variable("Branch", "branches")
         group = make_variable_group("all", [variable])
         flow = make_flow("leads", "directors", name="two-level")
@@ -351,7 +355,7 @@ class World:
         return {
             "workorder_id": order.id,
             "environment": make_environment("DEV").id,
-            "category": make_category("Deploy").id,
+            "category": category.id,
             "config_center": center.id,
             "host_key": center.id,
             "variable": variable.id,
@@ -366,6 +370,7 @@ class World:
             "notifications.delete_of_flow:number": target.id,
             "notifications.test_of_flow:number": target.id,
             "tickets.field:name": "Branch",
+            "accounts.choose_columns:name": "tickets",
             "filename": "css/app.css",
             "kind": "csv",
             "action": "revoke",
