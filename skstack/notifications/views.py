@@ -20,6 +20,7 @@ from skstack.messages import N_
 from skstack.notifications import queries, services
 from skstack.notifications.models import DeliveryState, Event, Target
 from skstack.web.forms import go_to, tell
+from skstack.web.links import row_id
 from skstack.web.pagination import asked
 from skstack.web.permissions import Permission, permit
 
@@ -91,7 +92,7 @@ OF_FLOW = Place(
 
 
 def _page(place: Place, owner: User | ApprovalFlow, values: dict[str, Any], **more: Any) -> str:
-    edited = request.args.get("target", type=int)
+    edited = request.args.get("target", type=row_id)
     chosen = queries.target(edited, owner) if edited and "target" not in more else more.pop("target", None)
     return render_template(
         "notifications/targets.html",
@@ -116,7 +117,7 @@ def _register(place: Place) -> None:
     def save(**values: Any) -> Response:
         """Add a target, or change the one named in the form. 422 with the form. 404."""
         owner = place.owner(**values)
-        number = request.form.get("target", type=int)
+        number = request.form.get("target", type=row_id)
         target = queries.target(number, owner) if number else None
         name, events = request.form.get("name", ""), request.form.getlist("events")
         active = bool(request.form.get("active"))

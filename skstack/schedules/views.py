@@ -17,6 +17,7 @@ from skstack.schedules.forms import Preview, ScheduleForm
 from skstack.schedules.models import Schedule
 from skstack.web.errors import is_fragment
 from skstack.web.forms import go_to, tell
+from skstack.web.links import row_id
 from skstack.web.pagination import asked
 from skstack.web.permissions import permit
 
@@ -36,7 +37,7 @@ def index() -> str:
 @permit(Page.SUBMIT)
 def new() -> str:
     """Choose a work order, or with `?workorder=ID` show its form. 404: not the reader's to submit at planned times."""
-    number = request.args.get("workorder", type=int)
+    number = request.args.get("workorder", type=row_id)
     if number is None:
         return render_template("schedules/choose.html", workorders=queries.workorders_for(current_user))
     workorder = queries.workorder_for(number, current_user)
@@ -48,7 +49,7 @@ def new() -> str:
 @permit(Page.SUBMIT)
 def create() -> Response:
     """Make a schedule: 303 to its page. 422 with the form where something is wrong, 404 as for the form."""
-    workorder = queries.workorder_for(request.args.get("workorder", 0, type=int), current_user)
+    workorder = queries.workorder_for(request.args.get("workorder", 0, type=row_id), current_user)
     form = ScheduleForm.sent(workorder)
     try:
         if form.errors:
@@ -136,7 +137,7 @@ def hand_over(schedule_id: int) -> Response:
     schedule = queries.visible(schedule_id, current_user)
     if not current_user.superuser:
         raise NotAllowed(N_("Only an administrator can hand over a schedule."))
-    number = request.form.get("owner", type=int)
+    number = request.form.get("owner", type=row_id)
     owner = next((user for user in queries.possible_owners(schedule) if user.id == number), None)
     if owner is None:
         raise NotFound

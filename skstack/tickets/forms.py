@@ -206,10 +206,10 @@ def asked_filters() -> Filters:
 def _day(given: str, later: int) -> dt.datetime | None:
     """Return the beginning of a day in the reader's zone, `later` days on."""
     try:
-        day = dt.date.fromisoformat(given)
-    except ValueError:
+        day = dt.date.fromisoformat(given) + dt.timedelta(days=later)
+        return dt.datetime.combine(day, dt.time(), get_timezone()).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         return None
-    return dt.datetime.combine(day + dt.timedelta(days=later), dt.time(), get_timezone()).astimezone(dt.UTC)
 
 
 def _default(variable: Variable) -> str | list[str]:

@@ -18,6 +18,7 @@ from skstack.tickets import forms, locks, queries, services, ticket_views
 from skstack.tickets.blueprint import blueprint
 from skstack.tickets.ticket_views import about
 from skstack.web.errors import is_fragment
+from skstack.web.links import row_id
 from skstack.web.local_time import zone_name
 from skstack.web.permissions import permit
 
@@ -41,7 +42,7 @@ def workorders() -> str:
 def submit_form(workorder_id: int) -> str:
     """Show the form, filled with the values of `?ticket=ID` or of `?Var=value`. 404: not the reader's to submit."""
     workorder = queries.submittable_workorder(workorder_id, current_user)
-    again = request.args.get("ticket", type=int)
+    again = request.args.get("ticket", type=row_id)
     earlier = queries.visible(again, current_user) if again else None
     if earlier is not None and earlier.workorder_id != workorder.id:
         raise NotFound

@@ -17,7 +17,7 @@ from flask import (
 )
 from flask_login import current_user
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
@@ -61,6 +61,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(SkstackError, _domain)
     app.register_error_handler(CSRFError, _csrf)
     app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(DataError, _not_storable)
     app.register_error_handler(OperationalError, _database)
     app.register_error_handler(PoolTimeout, _database)
     app.register_error_handler(Exception, _unexpected)
@@ -124,6 +125,17 @@ def _http(error: HTTPException) -> Response | HTTPException:
         if header in ("Allow", "Retry-After"):
             response.headers[header] = value
     return response
+
+
+def _not_storable(error: DataError) -> Response:
+    """Refuse what the database cannot even compare with: PostgreSQL has no text with a NUL in it.
+
+    The values are not logged, since one may be secret.
+    """
+    what = type(error.orig).__name__
+    current_app.logger.error("%s at %s %s: %s", what, request.method, request.path, error.statement)
+    db.session.rollback()
+    return _answer(400, _HTTP[400], None)
 
 
 def _database(error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Addresses that keep the rest of the present one: tabs, sort links, pages and filters of a list."""
+"""Addresses that keep the rest of the present one: tabs, sort links, pages and filters of a list; and ids in them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import request, url_for
+
+LARGEST_ID = 2**31 - 1
+
+
+def row_id(given: str) -> int:
+    """Read an id that a query or a form names, for `.get(…, type=row_id)`. Raises ValueError for what no column could hold."""
+    number = int(given)
+    if not 0 <= number <= LARGEST_ID:
+        raise ValueError(given)
+    return number
 
 
 def url_with(**changes: Any) -> str:

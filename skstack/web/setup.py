@@ -101,7 +101,7 @@ class Id(IntegerConverter):
     regex = r"\d{1,10}"
 
     def __init__(self, map: Map, *args: Any, **kwargs: Any) -> None:
-        super().__init__(map, *args, **{"max": 2**31 - 1, **kwargs})
+        super().__init__(map, *args, **{"max": links.LARGEST_ID, **kwargs})
 
 
 def init_app(app: Flask, settings: Settings) -> None:

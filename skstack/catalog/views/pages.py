@@ -28,6 +28,7 @@ from skstack.catalog.views.blueprint import blueprint
 from skstack.errors import Conflict, Invalid, NotFound
 from skstack.messages import N_, Message
 from skstack.web.forms import go_to, tell
+from skstack.web.links import row_id
 from skstack.web.permissions import permit
 
 
@@ -193,7 +194,7 @@ def _register(pages: Pages) -> None:
 
 
 def _new_form(pages: Pages) -> CatalogForm:
-    copied = request.args.get("copy", type=int)
+    copied = request.args.get("copy", type=row_id)
     if copied is None or not pages.can_be_copied:
         form = pages.form.showing(None)
     else:

@@ -9,6 +9,7 @@ from skstack.catalog import choices, queries
 from skstack.catalog.models import Variable, WorkOrder
 from skstack.catalog.views.blueprint import blueprint
 from skstack.catalog.views.pages import VARIABLES, render
+from skstack.web.links import row_id
 from skstack.web.permissions import permit
 
 
@@ -17,7 +18,7 @@ from skstack.web.permissions import permit
 def check_variable(id: int) -> Response:
     """Run the stored script for a work order, with `v-NAME` as the values of others, and show its choices. 404."""
     variable = queries.get(Variable, id)
-    chosen = request.form.get("workorder", type=int)
+    chosen = request.form.get("workorder", type=row_id)
     # Without a work order: on this host, with nothing but what the script itself says.
     alone = WorkOrder(name="check", builtin_variables={})
     workorder = alone if chosen is None else queries.get(WorkOrder, chosen)
