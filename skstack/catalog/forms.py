@@ -59,6 +59,13 @@ class Text(TextAreaField):
         self.data = _lines(valuelist[0] if valuelist else self.data)
 
 
+class SecretText(Text):
+    """Several lines that come with the form and are never put into a page, not even into one that says what was wrong."""
+
+    def _value(self) -> str:
+        return ""
+
+
 class Word(StringField):
     """One line of text, without blanks around it."""
 
@@ -287,7 +294,7 @@ class ConfigCenterForm(CatalogForm):
         default=Login.KEY.value,
     )
     password = PasswordField(N_("Password"))
-    private_key = Text(N_("Private key"))
+    private_key = SecretText(N_("Private key"))
     passphrase = PasswordField(N_("Passphrase of the private key"))
     description = Text(N_("Description"))
 

@@ -46,6 +46,13 @@ OPTIONS = frozenset(
 )
 LONGEST_URL = 2000
 
+# What Apprise says of an address has its tokens in it: told to nobody but `send`, which takes them out.
+_apprise = logging.getLogger("apprise")
+_apprise.addHandler(logging.NullHandler())
+_apprise.propagate = False
+_SILENT = logging.CRITICAL + 1
+_apprise.setLevel(_SILENT)
+
 # Apprise logs to one logger for all; what it says of one message must not end up with another.
 _sending = threading.Lock()
 
@@ -79,18 +86,14 @@ def send(url: str, *, title: str, body: str) -> str:
     said = StringIO()
     handler = logging.StreamHandler(said)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("apprise")
     with _sending:
-        logger.addHandler(handler)
-        propagate, logger.propagate = logger.propagate, False
-        level = logger.level
-        logger.setLevel(logging.WARNING)
+        _apprise.addHandler(handler)
+        _apprise.setLevel(logging.WARNING)
         try:
             done = bool(service.notify(title=title, body=body))
         finally:
-            logger.removeHandler(handler)
-            logger.propagate = propagate
-            logger.setLevel(level)
+            _apprise.removeHandler(handler)
+            _apprise.setLevel(_SILENT)
     return (
         "" if done else without_secrets(said.getvalue().strip() or "the service did not take it", url)[:300]
     )

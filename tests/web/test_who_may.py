@@ -135,12 +135,26 @@ def test_what_is_somebody_elses_leaves_no_trace_on_any_page(world: World) -> Non
         and NEEDS[route.endpoint] != ANYONE
         and not route.endpoint.startswith("accounts.")
     ]
+    looked_at = (
+        "tickets.detail",
+        "runs.output",
+        "runs.log_file",
+        "schedules.index",
+        "audit.tickets",
+        "audit.break_glass",
+    )
     by_root = ""
     for route in pages:
-        shown = world.ask("mallory", route, {}).text + world.ask("mallory", route, {}, q=NOTE).text
-        shown = shown.replace(f'value="{NOTE}"', "").replace(f"q={NOTE}", "")
+        shown = world.ask("mallory", route, {}).text
+        if not route.object:
+            shown += (
+                world.ask("mallory", route, {}, q=NOTE)
+                .text.replace(f'value="{NOTE}"', "")
+                .replace(f"q={NOTE}", "")
+            )
         assert not [trace for trace in traces if trace in shown], route
-        by_root += world.ask("root", route, {}).text
+        if route.endpoint in looked_at:
+            by_root += world.ask("root", route, {}).text
     assert not [trace for trace in traces if trace not in by_root], "nothing was looked at"
 
 

@@ -273,7 +273,7 @@ class World:
     def ask(self, name: str | None, route: Route, body: dict[str, Any], **query: Any) -> TestResponse:
         """Let somebody ask: pages with their session, the API with their token."""
         client = self._client(None if route.is_api else name)
-        headers = self._token(name) if route.is_api and name else {}
+        headers = self.headers(name) if route.is_api and name else {}
         sent = {"json": body} if route.is_api else {"data": body}
         return client.open(
             self.address(route),
@@ -326,11 +326,17 @@ class World:
                 sign_in(client, user(name))
         return self._clients[name]
 
-    def _token(self, name: str) -> dict[str, str]:
+    def headers(self, name: str) -> dict[str, str]:
+        """Return the headers with which somebody calls the API."""
         if name not in self._tokens:
             with self.app.app_context():
                 self._tokens[name] = bearer(user(name))
         return self._tokens[name]
+
+    def cookie_of(self, name: str) -> str:
+        """Return the token in the cookie of somebody's session."""
+        with self._client(name).session_transaction() as cookie:
+            return str(cookie["_user_id"])
 
     def _catalog(self) -> dict[str, Any]:
         center = make_config_center("far")
