@@ -33,6 +33,9 @@ from tests.web.who_may import (
     without_page_for,
 )
 
+# These are the lines that other tests measure.
+pytestmark = pytest.mark.no_cover
+
 # What would do it, for those who may not; nothing else than who asks keeps it from being done.
 WOULD = {
     "approvals.reject": {"comment": "no", "level": "1"},
@@ -89,7 +92,9 @@ def wrongly_got(world: World, person: Person | None, route: Route) -> list[str]:
     should = expected(person, route)
     if should == "reached":
         return []
-    answer = world.ask(person.name if person else None, route, WOULD.get(route.endpoint, {}))
+    # A refusal is the same for a page and for a part of it, and quicker told for a part.
+    body, is_signed_in = WOULD.get(route.endpoint, {}), person is not None
+    answer = world.ask(person.name if person else None, route, body, fragment=is_signed_in)
     if outcome(answer) == should:
         return []
     name = person.name if person else "anonymous"

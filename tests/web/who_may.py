@@ -270,10 +270,12 @@ class World:
             self.ids["schedule_id"] = self.schedule()
             self.ids |= self._belongings() | self._audited()
 
-    def ask(self, name: str | None, route: Route, body: dict[str, Any], **query: Any) -> TestResponse:
-        """Let somebody ask: pages with their session, the API with their token."""
+    def ask(
+        self, name: str | None, route: Route, body: dict[str, Any], *, fragment: bool = False, **query: Any
+    ) -> TestResponse:
+        """Let somebody ask: pages with their session, as htmx does for a `fragment`; the API with their token."""
         client = self._client(None if route.is_api else name)
-        headers = self.headers(name) if route.is_api and name else {}
+        headers = self.headers(name) if route.is_api and name else {"HX-Request": "true"} if fragment else {}
         sent = {"json": body} if route.is_api else {"data": body}
         return client.open(
             self.address(route),
