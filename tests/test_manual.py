@@ -1,9 +1,12 @@
-"""What the manual says of settings is what the code has."""
+"""What the manual says of settings is so; every page is there in both languages, and every link leads somewhere."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, fields
 from pathlib import Path
+
+import pytest
 
 from skstack.config import ROOT, Settings
 
@@ -31,3 +34,70 @@ def settings_table() -> str:
 
 def test_the_manual_lists_every_setting_as_it_is() -> None:
     assert settings_table() in PAGE.read_text(encoding="utf-8"), f"put this into {PAGE}:\n{settings_table()}"
+
+
+CHINESE = {"empty": "空", "none": "无", "`instance` in the checkout": "检出目录中的 `instance`"}
+DOCS = ROOT / "docs"
+MANUAL = DOCS / "manual"
+# The English of these stands elsewhere.
+ELSEWHERE = {"operations.md": DOCS / "operations.md"}
+
+
+def test_the_chinese_page_lists_every_setting_too() -> None:
+    page = (MANUAL / "zh" / "settings.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(SKSTACK_\w+)` \| (.+) \| (.+) \|$", page, re.MULTILINE)
+    defaults = {f"SKSTACK_{one.name.upper()}": _default(one) for one in fields(Settings)}
+    assert {name: default for name, default, _ in rows} == {
+        name: CHINESE.get(default, default) for name, default in defaults.items()
+    }
+    assert all(re.search(r"[\u4e00-\u9fff]", meaning) for *_, meaning in rows)
+
+
+def shape(page: Path) -> tuple[int, int, int]:
+    """Return how many sections, tables and blocks of code a page has."""
+    text = page.read_text(encoding="utf-8")
+    return (
+        len(re.findall(r"^## ", text, re.MULTILINE)),
+        len(re.findall(r"^\| --- \|", text, re.MULTILINE)),
+        text.count("```") // 2,
+    )
+
+
+def test_every_page_is_there_in_both_languages() -> None:
+    english, chinese = ({page.name for page in (MANUAL / name).glob("*.md")} for name in ("en", "zh"))
+    assert chinese == english | ELSEWHERE.keys()
+    assert len(english) > 15
+
+
+@pytest.mark.parametrize("name", sorted(page.name for page in (MANUAL / "zh").glob("*.md")))
+def test_both_have_the_same_parts_and_lead_to_each_other(name: str) -> None:
+    chinese, english = MANUAL / "zh" / name, ELSEWHERE.get(name, MANUAL / "en" / name)
+    assert shape(chinese) == shape(english)
+    assert f"zh/{name})" in english.read_text(encoding="utf-8")
+    assert f"{english.name})" in chinese.read_text(encoding="utf-8").split("##")[0]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a page can be entered at, as GitHub names it."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_link_leads_somewhere() -> None:
+    broken = []
+    for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if re.match(r"https?:|mailto:", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert broken == []
+
+
+def test_the_index_has_every_page() -> None:
+    index = (MANUAL / "README.md").read_text(encoding="utf-8")
+    for page in MANUAL.glob("*/*.md"):
+        assert f"({page.parent.name}/{page.name})" in index, page
+    assert "(../operations.md)" in index
