@@ -78,7 +78,7 @@ def phrases(typed: str) -> list[Phrase]:
             begun = len(last) == 1
         else:
             wanted.append(_folded(last))
-            begun = len(last) > 1
+            begun = len(wanted[-1]) > 1
         found[Phrase(tuple(wanted), begun)] = None
     return list(found)
 

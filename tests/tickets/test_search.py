@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skstack.db import execute, transaction
@@ -164,6 +164,7 @@ def three(context: Flask) -> None:
         make_ticket(alice(), order)
 
 
+@example(documents=[["ß1"], [], []], typed="ß")  # One letter, which is two when case is folded.
 @given(documents=st.lists(st.lists(_TEXTS, max_size=3), min_size=3, max_size=3), typed=_TYPED)
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.usefixtures("three")
