@@ -59,6 +59,20 @@ class Filters:
         return self != Filters()
 
     def apply(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        """Narrow a list, to be read in any order. A search needs a statement for it."""
+        statement = self._without_text(statement)
+        return statement.where(search.found_by(self.text)) if self.text else statement
+
+    def apply_newest_first(
+        self, statement: sa.Select[Any], *, below: int | None, limit: int
+    ) -> sa.Select[Any]:
+        """Narrow a list of which `limit` are read, newest first and from below a number. A search needs two statements."""
+        statement = self._without_text(statement)
+        if not self.text:
+            return statement
+        return statement.where(search.newest_found_by(self.text, among=statement, below=below, limit=limit))
+
+    def _without_text(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         for column, wanted in (
             (Ticket.environment_name, self.environment),
             (Ticket.category_name, self.category),
@@ -73,8 +87,6 @@ class Filters:
             statement = statement.where(Ticket.created_at >= self.since)
         if self.until:
             statement = statement.where(Ticket.created_at < self.until)
-        if self.text:
-            statement = statement.where(search.found_by(self.text))
         return statement
 
 
@@ -206,8 +218,7 @@ def all_tickets(
     filters: Filters, *, after: int | None, limit: int, whole: bool = False, with_actions: bool = False
 ) -> Paged[Ticket]:
     """Return everyone's tickets, newest first, for those with the audit page. Statements as for `tickets_of`."""
-    options = _options(whole, with_actions)
-    return paged(_everyones(filters, after).options(*options), Ticket.id, after=after, limit=limit)
+    return _list(sa.select(Ticket), filters, after, limit, whole, with_actions)
 
 
 # What history can be sorted by: each has an index with the number, so that a page costs the same among a million.
@@ -224,7 +235,8 @@ def history(filters: Filters, *, order: Order, limit: int) -> PagedInOrder[Ticke
     """Return everyone's tickets in the order asked for, from `?after=` on. Statements as for `tickets_of` with actions."""
     if order == Order("id", descending=True):
         place = asked_place((Ticket.id,))
-        statement = _everyones(filters, place[0] if place else None)
+        below = place[0] if place else None
+        statement = filters.apply_newest_first(sa.select(Ticket), below=below, limit=limit)
     else:
         statement = filters.apply(sa.select(Ticket))
     statement = statement.options(*_options(whole=False, with_actions=True))
@@ -342,15 +354,8 @@ def _list(
     whole: bool,
     with_actions: bool = False,
 ) -> Paged[Ticket]:
-    options = _options(whole, with_actions)
-    return paged(filters.apply(statement).options(*options), Ticket.id, after=after, limit=limit)
-
-
-def _everyones(filters: Filters, below: int | None) -> sa.Select[Any]:
-    """Select everyone's tickets, to be listed newest first from below a number."""
-    if filters.text and filters == Filters(text=filters.text):
-        return sa.select(Ticket).where(search.newest_found_by(filters.text, below=below))
-    return filters.apply(sa.select(Ticket))
+    statement = filters.apply_newest_first(statement, below=after, limit=limit)
+    return paged(statement.options(*_options(whole, with_actions)), Ticket.id, after=after, limit=limit)
 
 
 def _options(whole: bool, with_actions: bool) -> tuple[sa.orm.interfaces.ORMOption, ...]:

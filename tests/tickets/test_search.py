@@ -24,21 +24,26 @@ pytestmark = pytest.mark.both_databases
 
 
 def found(typed: str) -> list[int]:
-    """Search, and return the numbers: the same whether these tickets are few or many."""
+    """Search, and return the numbers: the same whether these tickets are few or many, and whether a list is newest first."""
     answers = []
-    for few in (5000, 0):
+    for few in (5000, 1, 0):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(search, "FEW", few)
             statement = sa.select(Ticket.id).where(search.found_by(typed)).order_by(Ticket.id)
             answers.append(list(db.session.scalars(statement)))
-    assert answers[0] == answers[1], "few and many are found differently"
-    for below in (None, 3):
-        newest = sa.select(Ticket.id).where(
-            search.newest_found_by(typed, below=below), Ticket.id < (below or 9)
-        )
-        expected = [number for number in answers[0] if number < (below or 9)]
-        assert sorted(db.session.scalars(newest)) == expected, "the newest are found differently"
+            for below, limit in ((None, 1), (3, 1), (3, 50)):
+                expected = [number for number in reversed(answers[0]) if number < (below or 9)][: limit + 1]
+                assert newest(typed, below, limit) == expected
+    assert answers[0] == answers[1] == answers[2], "few and many are found differently"
     return answers[0]
+
+
+def newest(typed: str, below: int | None, limit: int) -> list[int]:
+    """Search, and return the newest numbers, one more than `limit`."""
+    everything = sa.select(Ticket).where(Ticket.status != "nothing")
+    fits = search.newest_found_by(typed, among=everything, below=below, limit=limit)
+    page = everything.where(fits, Ticket.id < (below or 9)).order_by(Ticket.id.desc()).limit(limit + 1)
+    return [ticket.id for ticket in db.session.scalars(page)]
 
 
 FINDS = [
