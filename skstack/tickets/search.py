@@ -19,7 +19,7 @@ from skstack.tickets.models import Ticket
 from skstack.tickets.words import MOST, Phrase, parts, phrases, words
 
 # As many tickets as are taken for few: these are found first, and then whatever else is asked of them costs little.
-FEW = 5000
+FEW = 2000
 _PLAN_LENGTH = 4000
 # Stands between two texts, so that nothing is found that begins in one and ends in the next. It is in no word.
 _BETWEEN = "\u2063"
@@ -38,6 +38,17 @@ _FIRST = {
     "postgresql": sa.text(
         "SELECT ticket_id FROM ticket_search WHERE words @@ CAST(:wanted AS tsquery) LIMIT :most"
     ),
+}
+# On SQLite all are found at once, and kept for as long as the statement runs: to ask for each takes much longer. The plus
+# keeps it from walking through what was found instead of the index of the order.
+_FITS = {
+    "sqlite": "+tickets.id IN (SELECT rowid FROM ticket_search WHERE ticket_search MATCH :wanted)",
+    "postgresql": "tickets.id IN (SELECT ticket_id FROM ticket_search WHERE words @@ CAST(:wanted AS tsquery))",
+}
+# The same or the number: within the list, since both take long for "or" beside it.
+_FITS_OR_IS = {
+    "sqlite": _FITS["sqlite"].removesuffix(")") + " UNION ALL SELECT :number)",
+    "postgresql": _FITS["postgresql"].removesuffix(")") + " OR ticket_id = :number)",
 }
 
 
@@ -97,15 +108,17 @@ def found_by(typed: str) -> sa.ColumnElement[bool]:
     """Return the condition that a ticket fits what somebody typed: its number, or all of these words. Needs a statement.
 
     That statement finds the first few. If there are no more, the condition is their numbers: any order and any other
-    condition is quick with it. Else it looks at one ticket after another, which soon finds a page since so many fit.
+    condition is quick with it.
     """
     wanted, number = phrases(typed), _number(typed)
     if not wanted:
-        return number
+        return sa.false() if number is None else Ticket.id == number
     dialect = db.engine.dialect.name
     query = _QUERIES[dialect](wanted)
     few = _first(dialect, query, most=FEW + 1)
-    return sa.or_(number, _among(dialect, few) if len(few) <= FEW else _fits(dialect, query))
+    if len(few) <= FEW:
+        return _among(dialect, few, number)
+    return _fits(dialect, query, number)
 
 
 def newest_found_by(
@@ -116,27 +129,25 @@ def newest_found_by(
     On SQLite, which finds the newest first, those are often enough for a page of `limit` and one more. `among` selects
     what the list has without the search. Needs up to two statements, `found_by` no more than that.
     """
-    wanted, number = phrases(typed), _number(typed)
-    dialect = db.engine.dialect.name
+    wanted, dialect = phrases(typed), db.engine.dialect.name
     if not wanted or dialect != "sqlite":
         return found_by(typed)
+    number = _number(typed)
     query = _QUERIES[dialect](wanted)
     newest = _first(dialect, query, most=FEW + 1, below=below)
-    quick = sa.or_(number, _among(dialect, newest))
+    quick = _among(dialect, newest, number)
     if len(newest) <= FEW:
         return quick
     page = among.where(quick) if below is None else among.where(quick, Ticket.id < below)
     page = page.with_only_columns(Ticket.id).distinct().limit(limit + 1)
     if (db.session.scalar(sa.select(sa.func.count()).select_from(page.subquery())) or 0) > limit:
         return quick
-    return sa.or_(number, _fits(dialect, query))
+    return _fits(dialect, query, number)
 
 
-def _number(typed: str) -> sa.ColumnElement[bool]:
+def _number(typed: str) -> int | None:
     digits = typed.strip().removeprefix("#")
-    if digits.isascii() and digits.isdigit() and len(digits) < 10:
-        return Ticket.id == int(digits)
-    return sa.false()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
 
 
 def _first(dialect: str, query: str, *, most: int, below: int | None = None) -> Sequence[int]:
@@ -152,23 +163,23 @@ def _first(dialect: str, query: str, *, most: int, below: int | None = None) -> 
     return found
 
 
-def _among(dialect: str, numbers: Sequence[int]) -> sa.TextClause:
+def _among(dialect: str, numbers: Sequence[int], number: int | None) -> sa.ColumnElement[bool]:
     """Return the condition that a ticket has one of these numbers: as one parameter, since thousands take long to write."""
+    few = [*numbers, *([] if number is None else [number])]
     if dialect == "sqlite":
-        few = sa.text("tickets.id IN (SELECT value FROM json_each(:few))")
-        return few.bindparams(few=json.dumps(list(numbers)))
-    return sa.text("tickets.id = ANY (CAST(:few AS integer[]))").bindparams(few=list(numbers))
-
-
-def _fits(dialect: str, query: str) -> sa.TextClause:
-    if dialect == "sqlite":
-        # All are found at once, and kept for as long as the statement runs: to ask for each takes much longer. The plus
-        # keeps SQLite from walking through what was found instead of the index of the order.
-        fits = "+tickets.id IN (SELECT rowid FROM ticket_search WHERE ticket_search MATCH :wanted)"
+        among = sa.text("tickets.id IN (SELECT value FROM json_each(:few))").bindparams(few=json.dumps(few))
     else:
-        # As a value, so that it is asked for each ticket on the way, and the way is the index of the order.
-        fits = "(SELECT words @@ CAST(:wanted AS tsquery) FROM ticket_search WHERE ticket_id = tickets.id)"
-    return sa.text(fits).bindparams(wanted=query)
+        among = sa.text("tickets.id = ANY (CAST(:few AS integer[]))").bindparams(few=few)
+    return sa.and_(among)
+
+
+def _fits(dialect: str, query: str, number: int | None) -> sa.ColumnElement[bool]:
+    """Return the condition that a ticket fits, or has the number."""
+    # PostgreSQL chooses the way by how often the words occur. It has to see them: a plan for any words is a bad one.
+    wanted = sa.bindparam("wanted", query, sa.String, literal_execute=dialect == "postgresql")
+    if number is None:
+        return sa.and_(sa.text(_FITS[dialect]).bindparams(wanted))
+    return sa.and_(sa.text(_FITS_OR_IS[dialect]).bindparams(wanted, number=number))
 
 
 def _for_sqlite(wanted: Sequence[Phrase]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from skstack import config, create_app
+from skstack.db import utcnow
 from skstack.extensions import db
 from tests import postgresql
 from tests.bench import seeding
@@ -118,6 +120,12 @@ def addresses(tickets: int) -> list[tuple[str, str, int, bool]]:
         ("search: in all", "/audit/tickets?q=monthly", SEARCH, True),
         ("search: in all, one status", "/audit/tickets?q=monthly&status=revoked", SEARCH, True),
         ("search: in 1 of 8, by end", "/audit/tickets?q=release&sort=-ended", SEARCH, True),
+        (
+            "search: in 1 of 12, all old",
+            f"/audit/tickets?q={utcnow() - dt.timedelta(days=330):%Y%m}",
+            SEARCH,
+            True,
+        ),
         ("search: two words", "/audit/tickets?q=release+app01", SEARCH, True),
         ("search: a phrase of none", "/audit/tickets?q=change-monthly", SEARCH, False),
         ("a ticket", f"/tickets/{middle}", TICKET, True),
