@@ -11,7 +11,7 @@ LANGUAGES := zh_CN
 TEST_PROCESSES ?= 4
 TEST_ARGUMENTS ?=
 
-.PHONY: help install install-dev run test bench lint format lock translate clean
+.PHONY: help install install-dev run test bench lint format lock translate screenshots clean
 
 help:
 	@echo "make run     install what is missing, migrate, seed a demo if there is nothing yet, start web and worker"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench   measure, and write bench/results.json"
 	@echo "make lint    check style and types;  make format  mends the style"
 	@echo "make lock    pin the requirements anew;  make translate  collects and compiles the translations"
+	@echo "make screenshots  takes the pictures of the manual"
 	@echo "make clean   remove what was built; instance/ stays"
 
 run: install
@@ -57,6 +58,9 @@ translate: install-dev
 	$(BIN)/pybabel -q update -i $(TRANSLATIONS)/messages.pot -d $(TRANSLATIONS) \
 	    --no-wrap --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date
 	$(BIN)/pybabel -q compile -d $(TRANSLATIONS)
+
+screenshots: install-dev
+	$(BIN)/python -m tests.screenshots
 
 clean:
 	rm -rf .venv .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache htmlcov bench tests/artifacts

@@ -101,3 +101,15 @@ def test_the_index_has_every_page() -> None:
     for page in MANUAL.glob("*/*.md"):
         assert f"({page.parent.name}/{page.name})" in index, page
     assert "(../operations.md)" in index
+
+
+def test_every_picture_is_shown_and_taken_in_both_languages() -> None:
+    taken = {path.relative_to(DOCS) for path in (DOCS / "images").rglob("*.png")}
+    shown = {
+        (page.parent / link).resolve().relative_to(DOCS)
+        for page in [ROOT / "README.md", *DOCS.rglob("*.md")]
+        for link in re.findall(r"!\[[^\]]+\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    }
+    assert shown == taken
+    english, chinese = ({path.name for path in taken if path.parent.name == name} for name in ("en", "zh"))
+    assert english == chinese

@@ -120,7 +120,7 @@ def test_three_levels_approve_in_order_and_the_system_runs_it_at_its_time(
     people: People, server: Server, said: dict[str, Any]
 ) -> None:
     alice = people["alice"]
-    number = submit(alice, server, "1.0", planned=timedelta(seconds=25))
+    number = submit(alice, server, "1.0", planned=timedelta(seconds=40))
     row = alice.locator("tbody tr", has_text=f"#{number}")
     for level, name in enumerate(APPROVERS):
         # Those who come later see nothing to decide yet.
