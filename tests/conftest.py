@@ -58,6 +58,8 @@ _MANY_EXAMPLES = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         again = "[postgresql" in item.nodeid and not item.nodeid.startswith(_POSTGRESQL_TOO)
+        # These look at servers, which are processes of their own.
+        again = again or any(item.get_closest_marker(name) for name in ("faults", "browser"))
         if again or item.nodeid.startswith(_MANY_EXAMPLES):
             item.add_marker("no_cover")
     items.sort(key=lambda item: any(item.get_closest_marker(name) for name in _LATER))

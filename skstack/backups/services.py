@@ -34,6 +34,8 @@ from skstack.runs.models import Run
 LAST_BACKUP = "last-backup.json"
 # What was cleared may be committed this much later.
 _LATE_COMMIT = dt.timedelta(seconds=2)
+# What an instance that is used has rows in.
+_USED = ("tickets", "workorders", "environments", "variables", "config_centers", "groups", "roles")
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 
@@ -137,6 +139,8 @@ def restore(app: Flask, file: Path) -> tuple[dict[str, Any], Settled]:
         # The keys first, the database last: what it holds is never without what is needed to read it.
         for path in sorted((folder / "keys").iterdir()):
             path.replace(settings.instance / "keys" / path.name)
+        # It tells of the trail that was here before.
+        (settings.instance / "audit.head").unlink(missing_ok=True)
         if (folder / "config.toml").exists() and not (settings.instance / "config.toml").exists():
             (folder / "config.toml").replace(settings.instance / "config.toml")
         shutil.rmtree(settings.runs_directory)
@@ -191,21 +195,41 @@ def _place_database(source: Path) -> None:
 
 
 def _check_empty(settings: Settings) -> None:
+    """Raise Conflict for an instance with anything in it that somebody could miss.
+
+    One that was made by `init` and not used since is as good as none: it has an administrator and nothing else.
+    """
     if _mark(settings).exists():
         return
-    if settings.is_postgresql:
-        there = bool(sa.inspect(db.engine).get_table_names())
-    else:
-        database = Path(str(db.engine.url.database))
-        there = database.exists() and database.stat().st_size > 0
-    db.engine.dispose()
-    if there or any(settings.runs_directory.iterdir()):
+    try:
+        there = not _holds_nothing() or any(settings.runs_directory.iterdir())
+    finally:
+        db.session.remove()
+        db.engine.dispose()
+    if there:
         raise Conflict(
             N_(
                 "%(instance)s is in use already. A backup is only restored into an empty instance.",
                 instance=str(settings.instance),
             )
         )
+
+
+def _holds_nothing() -> bool:
+    if db.engine.dialect.name == "sqlite":
+        database = Path(str(db.engine.url.database))
+        if not database.exists() or not database.stat().st_size:
+            return True
+    names = set(sa.inspect(db.engine).get_table_names())
+    if not names:
+        return True
+    if not {"alembic_version", *_USED} <= names:
+        return False
+    with db.engine.connect() as connection:
+        used = any(connection.scalar(sa.text(f"select 1 from {name} limit 1")) for name in _USED)  # noqa: S608 - our own names
+        alive = connection.scalar(sa.text("select count(*) from workers where stopped_at is null"))
+        people = connection.scalar(sa.text("select count(*) from users")) or 0
+    return not used and not alive and people <= 1
 
 
 def _check_fits(manifest: dict[str, Any], settings: Settings) -> None:

@@ -18,8 +18,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from skstack import create_app
+from skstack import create_app, migrating
 from skstack.accounts.models import ApiToken
+from skstack.accounts.services import create_first_admin
 from skstack.audit import verifying
 from skstack.audit.models import AuditEvent
 from skstack.backups import services, settling
@@ -30,6 +31,7 @@ from skstack.config import Settings
 from skstack.db import transaction, utcnow
 from skstack.errors import Conflict
 from skstack.extensions import db
+from skstack.runs import workers
 from skstack.runs.models import Run, Worker, directory_of
 from skstack.schedules import sweeping
 from skstack.schedules.models import Occurrence, Schedule
@@ -37,7 +39,7 @@ from skstack.tickets.models import Ticket, TicketChange
 from tests.databases import _close
 from tests.factories import alice, make_group, make_token, make_user, root
 from tests.fake_runner import begin, end, leave, result, run_of, write
-from tests.orders import make_config_center, make_flow, make_ticket, make_workorder
+from tests.orders import make_config_center, make_environment, make_flow, make_ticket, make_workorder
 from tests.schedules.making import make_schedule
 
 DAY = dt.timedelta(days=1)
@@ -110,6 +112,14 @@ def restored(elsewhere: Elsewhere, file: Path, monkeypatch: pytest.MonkeyPatch) 
     return elsewhere.restore(file)
 
 
+def verified() -> int:
+    """Verify the whole trail, and return how many outputs were looked at."""
+    progress = verifying.begin()
+    while progress.phase != verifying.DONE:
+        progress = verifying.go_on(progress, [], enough=lambda: True)
+    return progress.counts["outputs"]
+
+
 @pytest.mark.both_databases
 def test_an_instance_elsewhere_is_the_same_and_starts_nothing_that_may_have_run(
     restored: Settled, found: Flask
@@ -138,10 +148,7 @@ def test_an_instance_elsewhere_is_the_same_and_starts_nothing_that_may_have_run(
     # A worker that looks for what is due finds nothing.
     sweeping.sweep()
     assert db.session.query(Run).filter(Run.state == "queued").count() == 0
-    progress = verifying.begin()
-    while progress.phase != verifying.DONE:
-        progress = verifying.go_on(progress, [], enough=lambda: True)
-    assert progress.counts["outputs"] == 4
+    assert verified() == 4
     actions = set(db.session.scalars(sa.select(AuditEvent.action)))
     assert "instance.restored" in actions
     # What is added gets numbers that nobody has.
@@ -236,6 +243,41 @@ def test_an_instance_in_use_is_left_alone(app: Flask, file: Path) -> None:
         services.restore(app, file)
     with app.app_context():
         assert db.session.query(Ticket).count() == 7
+
+
+@pytest.mark.both_databases
+def test_one_that_was_only_initialized_is_empty(
+    elsewhere: Elsewhere, file: Path, request: pytest.FixtureRequest
+) -> None:
+    """People run `init` first. Its keys and its administrator give way to those of the backup."""
+    made = create_app(elsewhere.settings)
+    with made.app_context():
+        migrating.upgrade(made)
+        create_first_admin()
+    _close(made)
+    (elsewhere.settings.instance / "audit.head").write_text("skstack audit head 1 " + "0" * 64 + "\n")
+    assert elsewhere.restore(file).runs == 3
+    request.getfixturevalue("found")
+    assert db.session.query(Ticket).count() == 7
+    assert db.session.query(ConfigCenter).one().password == "hunter2-of-the-host"
+    assert verified() == 4
+
+
+@pytest.mark.parametrize("what", ["an environment", "somebody else", "a worker"])
+def test_one_that_somebody_has_begun_to_use_is_not(elsewhere: Elsewhere, file: Path, what: str) -> None:
+    made = create_app(elsewhere.settings)
+    with made.app_context():
+        migrating.upgrade(made)
+        create_first_admin()
+        if what == "an environment":
+            make_environment()
+        elif what == "somebody else":
+            make_user("somebody")
+        else:
+            workers.register()
+    _close(made)
+    with pytest.raises(Conflict, match="in use already"):
+        elsewhere.restore(file)
 
 
 def test_settings_that_are_there_are_kept(elsewhere: Elsewhere, app: Flask, tmp_path: Path) -> None:
