@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 ENCRYPTION_KEYS = "encryption.keys"
 SESSION_KEY = "session.key"
 AUDIT_KEYS = "audit.keys"
+KEY_FILES = (ENCRYPTION_KEYS, SESSION_KEY, AUDIT_KEYS)
 
 
 class KeysUnusable(Exception):
@@ -98,7 +99,9 @@ def write_encryption_keys(instance: Path, keys: Sequence[bytes]) -> None:
     """Replace the keys of an instance. Whenever the host dies, the file is the old one or the new one."""
     path = instance / "keys" / ENCRYPTION_KEYS
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
+    # Those of rotations that were killed hold keys, and nobody would remove them.
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
     _create(draft, b"".join(key + b"\n" for key in keys))
     os.replace(draft, path)
     sync_folder(path.parent)

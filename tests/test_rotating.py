@@ -177,8 +177,9 @@ def test_what_somebody_stores_meanwhile_is_not_overwritten(
 
 
 def test_the_file_stays_for_its_owner_only(filled: Flask) -> None:
-    rotating.rotate(filled.config["SKSTACK"])
     folder: Path = filled.config["SKSTACK"].instance / "keys"
+    (folder / ".encryption.keys.4711").write_bytes(b"of one that was killed")
+    rotating.rotate(filled.config["SKSTACK"])
     assert (folder / crypto.ENCRYPTION_KEYS).stat().st_mode & 0o077 == 0
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 

@@ -41,7 +41,12 @@ class Writer:
         self._digests: dict[str, str] = {}
 
     def add(self, name: str, source: IO[bytes], size: int) -> None:
-        """Add the first `size` bytes of a file. Raises OSError if there are fewer: it was cut meanwhile."""
+        """Add the first `size` bytes of a file. Raises OSError if there are fewer: it was cut meanwhile.
+
+        Raises ValueError for a name that `unpack` would refuse: a backup that cannot be restored must not be made.
+        """
+        if not may_hold(name):
+            raise ValueError(f"{name} cannot be in a backup")
         member = tarfile.TarInfo(name)
         member.size, member.mode = size, 0o600
         reader = _Digesting(source)
@@ -60,6 +65,11 @@ class Writer:
         member.size, member.mode = len(content), 0o600
         self._tar.addfile(member, io.BytesIO(content))
         self._tar.close()
+
+
+def may_hold(name: str) -> bool:
+    """Say whether a backup can have a member of this name."""
+    return _NAMES.fullmatch(name) is not None
 
 
 def unpack(file: Path, folder: Path) -> dict[str, Any]:
@@ -95,7 +105,7 @@ def _write_members(tar: tarfile.TarFile, folder: Path) -> tuple[dict[str, str], 
         if member.name == MANIFEST:
             manifest = _parsed(source.read(1 << 30))
             continue
-        if not _NAMES.fullmatch(member.name):
+        if not may_hold(member.name):
             raise tarfile.TarError(f"unexpected member {member.name!r}")
         target = folder / member.name
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

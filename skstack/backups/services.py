@@ -21,10 +21,10 @@ import skstack
 from skstack import migrating
 from skstack.audit.services import Action, record
 from skstack.backups import tables
-from skstack.backups.archive import SQLITE_MEMBER, BackupUnusable, Writer, unpack
+from skstack.backups.archive import SQLITE_MEMBER, BackupUnusable, Writer, may_hold, unpack
 from skstack.backups.settling import Settled, settle
 from skstack.config import Settings
-from skstack.crypto import sync_folder
+from skstack.crypto import KEY_FILES, sync_folder
 from skstack.db import transaction, utcnow
 from skstack.errors import Conflict
 from skstack.extensions import db
@@ -35,7 +35,18 @@ LAST_BACKUP = "last-backup.json"
 # What was cleared may be committed this much later.
 _LATE_COMMIT = dt.timedelta(seconds=2)
 # What an instance that is used has rows in.
-_USED = ("tickets", "workorders", "environments", "variables", "config_centers", "groups", "roles")
+_USED = (
+    *(
+        "tickets",
+        "workorders",
+        "environments",
+        "categories",
+        "variables",
+        "variable_groups",
+        "config_centers",
+    ),
+    *("groups", "roles", "approval_flows", "freeze_windows", "schedules", "notification_targets"),
+)
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 
@@ -97,15 +108,17 @@ def _write(archive: Writer, settings: Settings, scratch: Path) -> None:
             facts |= {"database": POSTGRESQL, **tables.copy(archive, Path(folder))}
         else:
             facts |= {"database": SQLITE, **_copy_file(archive, Path(folder))}
-    for path in sorted((settings.instance / "keys").iterdir()):
-        archive.add_file(f"keys/{path.name}", path)
+    # What else lies there, such as the draft of a rotation, is nobody's key.
+    for name in KEY_FILES:
+        archive.add_file(f"keys/{name}", settings.instance / "keys" / name)
     if (settings.instance / "config.toml").is_file():
         archive.add_file("config.toml", settings.instance / "config.toml")
     for path in sorted(settings.runs_directory.glob("[1-9]*/[a-z]*")):
         # Drafts begin with a dot, and who runs a run is of no use elsewhere.
-        if path.is_file() and path.name != "runner.json":
+        name = f"runs/{path.parent.name}/{path.name}"
+        if path.is_file() and path.name != "runner.json" and may_hold(name):
             with contextlib.suppress(FileNotFoundError):  # Cleared by the retention rule in this moment.
-                archive.add_file(f"runs/{path.parent.name}/{path.name}", path)
+                archive.add_file(name, path)
     archive.finish(**facts)
 
 
@@ -160,6 +173,7 @@ def restore(app: Flask, file: Path) -> tuple[dict[str, Any], Settled]:
         finally:
             db.session.remove()
             db.engine.dispose()
+    os.sync()  # Keys and outputs too are on the disk before the mark goes.
     _mark(settings).unlink()
     sync_folder(settings.instance)
     return manifest, settled

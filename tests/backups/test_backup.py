@@ -280,6 +280,32 @@ def test_one_that_somebody_has_begun_to_use_is_not(elsewhere: Elsewhere, file: P
         elsewhere.restore(file)
 
 
+def test_what_else_lies_beside_keys_and_outputs_does_no_harm(
+    app: Flask, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    """The draft of a rotation that was killed, say: a backup that cannot be restored would be worse than none."""
+    instance = app.config["SKSTACK"].instance
+    for name in (
+        "keys/.encryption.keys.4711",
+        "keys/encryption.keys.old",
+        "runs/1/core.1234",
+        "runs/1/UPPER",
+    ):
+        (instance / name).parent.mkdir(exist_ok=True)
+        (instance / name).write_bytes(b"x")
+    with app.app_context():
+        make_environment()
+        services.backup(tmp_path / "taken", settings=app.config["SKSTACK"])
+    elsewhere.restore(tmp_path / "taken")
+    assert sorted(path.name for path in (elsewhere.settings.instance / "keys").iterdir()) == [
+        "audit.keys",
+        "encryption.keys",
+        "session.key",
+    ]
+    with pytest.raises(ValueError, match="cannot be in a backup"):
+        Writer(io.BytesIO()).add("keys/.encryption.keys.4711", io.BytesIO(b"x"), 1)
+
+
 def test_settings_that_are_there_are_kept(elsewhere: Elsewhere, app: Flask, tmp_path: Path) -> None:
     (app.config["SKSTACK"].instance / "config.toml").write_text("# of the backup\n")
     with app.app_context():
