@@ -211,7 +211,14 @@ class Instance(Server):
         return until(lambda: next(iter(self.hosts()), None), "no runner host is up", self)
 
     def hosts(self) -> list[psutil.Process]:
-        return [one for part in self.processes for one in self.tree(part) if one.name() == "skstack-host"]
+        found = []
+        for part in self.processes:
+            for process in self.tree(part):
+                # One that was forked and ended in this moment is none.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.name() == "skstack-host":
+                        found.append(process)
+        return found
 
     def runners(self) -> list[psutil.Process]:
         """Return the processes of runs, those that were told so far."""
