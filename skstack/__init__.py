@@ -90,6 +90,7 @@ def _register_features(app: Flask, settings: Settings) -> None:
     from skstack.catalog import views as catalog
     from skstack.dashboard import views as dashboard
     from skstack.notifications import views as notifications
+    from skstack.runs import middleware as watching
     from skstack.runs import views as runs
     from skstack.schedules import views as schedules
     from skstack.system import views as system
@@ -119,3 +120,4 @@ def _register_features(app: Flask, settings: Settings) -> None:
     api.init_app(app)
     cli.init_app(app)
     permit(Permission.ANYONE)(app.view_functions["static"])
+    watching.init_app(app)

@@ -28,7 +28,18 @@ FEATURES = [
 ]
 
 # What speaks HTTP or the command line in a feature. It may show and use every feature, and nothing imports it.
-OUTER = {"views", "api", "cli", "blueprint", "schemas", "documents", "forms", "sessions"}
+OUTER = {
+    "views",
+    "api",
+    "cli",
+    "blueprint",
+    "schemas",
+    "documents",
+    "forms",
+    "sessions",
+    "middleware",
+    "passes",
+}
 
 # Puts it all together: may import everything, and is imported by nothing but its like.
 TOP = {f"skstack.{name}" for name in ("api", "cli", "demo", "health", "rotating", "server", "worker")} | {

@@ -151,10 +151,13 @@ class UserSession(Model):
 
     def is_over(self, settings: Settings, now: dt.datetime) -> bool:
         """Say whether the session has ended, or has outlived its time unused or in all."""
-        return (
-            self.ended_at is not None
-            or now - self.seen_at >= dt.timedelta(seconds=settings.session_lifetime)
-            or now - self.created_at >= dt.timedelta(seconds=settings.session_lifetime_absolute)
+        return self.ended_at is not None or now >= self.ends_at(settings)
+
+    def ends_at(self, settings: Settings) -> dt.datetime:
+        """Return when the session ends by itself if it is not used any more."""
+        return min(
+            self.seen_at + dt.timedelta(seconds=settings.session_lifetime),
+            self.created_at + dt.timedelta(seconds=settings.session_lifetime_absolute),
         )
 
 

@@ -8,6 +8,7 @@ ending the row ends the session, wherever the cookie is. Under /api/ no cookie c
 from __future__ import annotations
 
 import datetime as dt
+import math
 from functools import cache
 from typing import Any, cast
 
@@ -105,6 +106,12 @@ def current_session_id() -> int | None:
     return cast("int | None", g.get("skstack_session_id")) if current_user.is_authenticated else None
 
 
+def seconds_left() -> float:
+    """Return how long the session or token of the request under way holds by itself; infinite for one that does not end."""
+    ends_at: dt.datetime | None = g.get("skstack_ends_at")
+    return math.inf if ends_at is None else (ends_at - utcnow()).total_seconds()
+
+
 def local_path(target: str | None, default: str = "/") -> str:
     """Return `target` if it is a path of this site, else `default`: a link must not lead people elsewhere."""
     if not target or not target.startswith("/") or len(target) > 2000:
@@ -129,6 +136,7 @@ def _load_from_cookie(found: Any) -> User | None:
     if row is None or row.is_over(settings, now) or not row.user.active:
         return None
     g.skstack_session_id = row.id
+    g.skstack_ends_at = row.ends_at(settings)
     _note(
         UserSession.seen_at, row, now, min(_SEEN_EVERY, dt.timedelta(seconds=settings.session_lifetime / 4))
     )
@@ -149,6 +157,7 @@ def _load_from_header(given: Request) -> User | None:
         raise NotSignedIn(
             N_("This token is not valid: it is unknown, expired or revoked, or its user is deactivated.")
         )
+    g.skstack_ends_at = row.expires_at
     _note(ApiToken.used_at, row, now, _SEEN_EVERY)
     return row.user
 

@@ -11,10 +11,10 @@ from marshmallow import Schema, fields, validate
 
 from skstack.accounts.models import Page
 from skstack.accounts.sessions import user_after_wait
-from skstack.runs import queries
+from skstack.extensions import db
+from skstack.runs import passes, queries, raw_log
 from skstack.runs.documents import run_document
 from skstack.runs.following import LONG, tails
-from skstack.runs.raw_log import LONGEST_WAIT, follow
 from skstack.states import RunState
 from skstack.web.permissions import permit
 from skstack.web.rest import Blueprint
@@ -37,7 +37,9 @@ class LogQuery(Schema):
     wait = fields.Float(
         load_default=0.0,
         validate=validate.Range(0),
-        metadata={"description": f"Seconds to wait for more, at most; no longer than {LONGEST_WAIT:g}."},
+        metadata={
+            "description": f"Seconds to wait for more, at most; no longer than {raw_log.LONGEST_WAIT:g}."
+        },
     )
 
 
@@ -82,21 +84,23 @@ def read_log(query: dict[str, Any], run_id: int) -> Response:
     """
     state = queries.visible_state(run_id, current_user)
     directory = current_app.config["SKSTACK"].runs_directory / str(run_id)
+    states = raw_log.states_of(db.engine, run_id)
     began = time.monotonic()
-    piece = follow(
-        run_id,
+    db.session.remove()  # Whoever waits must not keep others from the database.
+    piece = raw_log.follow(
+        states,
         state,
         directory,
         offset=query["offset"],
-        wait=min(query["wait"], LONGEST_WAIT),
+        wait=passes.longest_wait(min(query["wait"], raw_log.LONGEST_WAIT)),
         tails=tails(),
     )
     if time.monotonic() - began > LONG:
         queries.visible_state(run_id, user_after_wait())
+    if piece.state is RunState.RUNNING:
+        passes.offer()
+    if not piece.content and not piece.state.is_final:
+        passes.nothing_yet()
     response = Response(piece.content, mimetype="application/octet-stream")
-    response.headers["X-Log-Next-Offset"] = str(piece.next_offset)
-    response.headers["X-Run-State"] = str(piece.state)
-    response.headers["X-Run-Final"] = "1" if piece.final else "0"
-    if piece.busy:
-        response.headers["Retry-After"] = "1"
+    response.headers.update(piece.headers())
     return response

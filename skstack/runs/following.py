@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from flask import current_app
+from flask import Flask, current_app
 
 from skstack.extensions import db
 from skstack.runs.models import Run
@@ -20,13 +20,14 @@ _ENDING_WAIT = 1.0
 _EXTENSION = "skstack.tails"
 
 
-def tails() -> Tails:
+def tails(app: Flask | None = None) -> Tails:
     """Return the application's one `Tails`; how many may wait is the setting `log_waiters`."""
-    found: Tails | None = current_app.extensions.get(_EXTENSION)
+    app = app or current_app
+    found: Tails | None = app.extensions.get(_EXTENSION)
     if found is None:
-        settings = current_app.config["SKSTACK"]
+        settings = app.config["SKSTACK"]
         limit = settings.log_waiters or max(1, settings.web_threads - 28)
-        found = current_app.extensions.setdefault(_EXTENSION, Tails(limit))
+        found = app.extensions.setdefault(_EXTENSION, Tails(limit))
     return found
 
 

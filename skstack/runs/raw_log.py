@@ -17,7 +17,6 @@ from weakref import WeakValueDictionary
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from skstack.extensions import db
 from skstack.runner.protocol import OUTPUT_FILE
 from skstack.runs.models import Run
 from skstack.runs.tail import Tails
@@ -54,15 +53,25 @@ class Piece:
         self.final = final
         self.busy = busy
 
+    def headers(self) -> dict[str, str]:
+        """Return what the log API says beside the content."""
+        told = {
+            "X-Log-Next-Offset": str(self.next_offset),
+            "X-Run-State": str(self.state),
+            "X-Run-Final": "1" if self.final else "0",
+        }
+        return {**told, "Retry-After": "1"} if self.busy else told
 
-def follow(run_id: int, state: RunState, directory: Path, *, offset: int, wait: float, tails: Tails) -> Piece:
+
+def follow(
+    states: States, state: RunState, directory: Path, *, offset: int, wait: float, tails: Tails
+) -> Piece:
     """Return at most 1 MiB of output from `offset`, as soon as there is any, the run is over, or `wait` s have passed.
 
-    `state` is what the caller just read. An offset behind the end is waited at, and stays the next one.
+    `state` is what the caller just read, `states` where it can be read again. An offset behind the end is waited at, and
+    stays the next one. Whoever calls this must hold no database connection: it may take long.
     """
-    db.session.remove()  # Whoever waits must not keep others from the database.
     deadline = time.monotonic() + wait
-    states = _states_of(db.engine, run_id)
     while not state.is_final:
         left = deadline - time.monotonic()
         growth = tails.wait(directory, offset, min(left, _SELDOM[state]), enough=_BEHIND)
@@ -93,7 +102,7 @@ def _read(directory: Path, offset: int) -> tuple[bytes, int]:
         os.close(fd)
 
 
-class _States:
+class States:
     """The state of one run, as read a moment ago: a hundred who wait for the same run share one look."""
 
     def __init__(self, engine: Engine, run_id: int) -> None:
@@ -127,12 +136,13 @@ class _States:
 
 
 _lock = threading.Lock()
-_known: WeakValueDictionary[tuple[int, int], _States] = WeakValueDictionary()
+_known: WeakValueDictionary[tuple[int, int], States] = WeakValueDictionary()
 
 
-def _states_of(engine: Engine, run_id: int) -> _States:
+def states_of(engine: Engine, run_id: int) -> States:
+    """Return where the state of a run is read, the same for all who ask."""
     with _lock:
         found = _known.get((id(engine), run_id))
         if found is None:
-            found = _known[id(engine), run_id] = _States(engine, run_id)
+            found = _known[id(engine), run_id] = States(engine, run_id)
         return found

@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sized
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=Sized)
 
 
-class Shared:
-    """Texts by what they depend on. The first who asks makes one, the others wait for it; a few are kept for a moment.
+class Shared(Generic[T]):
+    """Things by what they depend on. The first who asks makes one, the others wait for it; a few are kept for a moment.
 
-    `most` is how many are kept, `longest` how many characters one may have for that.
+    `most` is how many are kept, `longest` how long one may be for that.
     """
 
     def __init__(self, most: int = 32, longest: int = 1 << 17) -> None:
         self._most, self._longest = most, longest
         self._lock = threading.Lock()
-        self._made: OrderedDict[Hashable, _Text] = OrderedDict()
+        self._made: OrderedDict[Hashable, _Made[T]] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], str]) -> str:
-        """Return the text for `key`, made by `make` unless somebody else has made it or is just doing so."""
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is there for `key`, made by `make` unless somebody else has made it or is just doing so.
+
+        What `make` raises goes to who called it; the next in line tries again.
+        """
         with self._lock:
-            text = self._made.get(key)
-            if text is None:
-                text = self._made[key] = _Text()
+            made = self._made.get(key)
+            if made is None:
+                made = self._made[key] = _Made()
                 while len(self._made) > self._most:
                     self._made.popitem(last=False)
-        with text.lock:
-            if text.content is None:
-                text.content = make()
-                if len(text.content) > self._longest:
+        if made.content is not None:
+            return made.content
+        with made.lock:
+            if made.content is None:
+                made.content = make()
+                if len(made.content) > self._longest:
                     with self._lock:
                         self._made.pop(key, None)
-            return text.content
+            return made.content
 
 
-class _Text:
+class _Made(Generic[T]):
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.content: str | None = None
+        self.content: T | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, abort, render_template, request
@@ -14,7 +15,7 @@ from skstack.accounts.sessions import user_after_wait
 from skstack.errors import Unreadable
 from skstack.extensions import db
 from skstack.messages import N_
-from skstack.runs import log_views, pane
+from skstack.runs import log_views, pane, passes
 from skstack.runs.blueprint import blueprint
 from skstack.runs.following import LONG, LONGEST_WAIT, state_after_result, wait_for_more
 from skstack.runs.models import PRE, Run
@@ -23,7 +24,6 @@ from skstack.runs.queries import following_run, refuse_cleared, visible_run
 from skstack.runs.search import Match
 from skstack.runs.search import search as search_output
 from skstack.runs.sgr import Style
-from skstack.runs.sharing import Shared
 from skstack.runs.tail import Growth
 from skstack.states import RunState
 from skstack.tickets.actions import actions
@@ -60,22 +60,20 @@ def log(run_id: int) -> str:
         return _gap(run)
     cursor = _cursor()
     began = time.monotonic()
-    growth = wait_for_more(run, cursor.size, LONGEST_WAIT, seen_events=cursor.events)
+    growth = wait_for_more(run, cursor.size, passes.longest_wait(LONGEST_WAIT), seen_events=cursor.events)
+    growth = replace(growth, busy=growth.busy or passes.is_busy())
     if time.monotonic() - began > LONG:
         visible_run(run_id, user_after_wait())
     prefix = _prefix(run, whole=_is_whole())
-    if (
-        run.run_state is RunState.RUNNING
-        and not growth.final
-        and growth.events_size == cursor.events
-        and growth.grown
-    ):
-        # Only more lines: nothing of that is in the database or about who asks, so all who ask for it get the same text.
-        return _more_lines.get(
-            (run_id, request.query_string, growth, str(get_locale()), str(get_timezone())),
-            lambda: _answer(
-                run, cursor, growth, *pane.more_lines(run, Output(run.directory), cursor, prefix=prefix)
-            ),
+    if run.run_state is RunState.RUNNING:
+        passes.offer(str(get_locale()), str(get_timezone()))
+    goes_on = not (growth.final or run.run_state.is_final)
+    if goes_on and not growth.grown and passes.nothing_yet():
+        return ""
+    if goes_on and growth.grown and growth.events_size == cursor.events and run.run_state is RunState.RUNNING:
+        # Only more lines: nothing of that is in the database or about who asks.
+        return _answer(
+            run, cursor, growth, *pane.more_lines(run, Output(run.directory), cursor, prefix=prefix)
         )
     if growth.final:
         state_after_result(run_id)
@@ -145,9 +143,6 @@ def log_of(ticket: Ticket) -> dict[str, Any]:
         room = max(0, room - shown)
         views.insert(0, view)
     return _log(views, whole=True)
-
-
-_more_lines = Shared()
 
 
 def _answer(

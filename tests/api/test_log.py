@@ -135,7 +135,7 @@ def test_nothing_more_is_answered_after_the_wait(call: Callable[..., Caller], ru
 def test_a_longer_wait_than_allowed_is_cut(
     call: Callable[..., Caller], running: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skstack.runs.api.LONGEST_WAIT", 0.2)
+    monkeypatch.setattr("skstack.runs.raw_log.LONGEST_WAIT", 0.2)
     started = time.monotonic()
     seen(call(alice).get(f"/runs/{running.id}/log?offset=4&wait=1000"))
     assert time.monotonic() - started < 5
@@ -231,7 +231,7 @@ def test_many_who_wait_for_one_run_share_a_look_at_the_database(
     app: Flask, running: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with app.app_context():
-        states = raw_log._states_of(db.engine, running.id)
+        states = raw_log.states_of(db.engine, running.id)
         looked = []
         connect = type(db.engine).connect
         monkeypatch.setattr(type(db.engine), "connect", lambda self: looked.append(1) or connect(self))
