@@ -14,8 +14,8 @@ from sqlalchemy.engine import Engine
 
 from skstack.audit.models import AuditEvent, AuditHead
 
-# Most events tell of these, and of them nobody's rights depend.
-_WITHOUT_RIGHTS = ("ticket", "run")
+# Most events tell of these, and nobody's rights depend on them. A `request` is one that was refused.
+_WITHOUT_RIGHTS = ("ticket", "run", "schedule", "request", "audit")
 
 _HEAD = sa.select(AuditHead.sequence)
 _LAST = sa.select(sa.func.max(AuditEvent.id)).where(

@@ -96,10 +96,13 @@ class Instance(Server):
         with contextlib.ExitStack() as stopped:
             for worker in workers or (self.worker(),):
                 stopped.enter_context(suspended(worker))
+                pause = 0.01
                 while not self._is_free():
+                    # Longer each time: on a busy machine it may need long to get anywhere.
                     worker.resume()
-                    time.sleep(0.01)
+                    time.sleep(pause)
                     worker.suspend()
+                    pause = min(2 * pause, 1.0)
             yield
 
     def _is_free(self) -> bool:
