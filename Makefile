@@ -29,7 +29,8 @@ run: install
 
 test: install-dev
 	@tests/install-programs
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder --cov $(TEST_ARGUMENTS)
+	folder=$$(tests/folder-in-memory); export TMPDIR=$${folder:-$${TMPDIR:-/tmp}}; \
+	    $(BIN)/python -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder --cov $(TEST_ARGUMENTS)
 
 bench: install-dev
 	$(BIN)/python -m tests.bench
