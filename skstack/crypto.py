@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -34,6 +35,14 @@ def create_keys(instance: Path) -> None:
     _create(folder / AUDIT_KEYS, secrets.token_hex(32).encode() + b"\n")
 
 
+class _Held(NamedTuple):
+    """The keys of a file as it was at `stamp`. One value: no thread may see the stamp of one file and keys of another."""
+
+    stamp: tuple[int, int] | None
+    first: Fernet
+    every: MultiFernet
+
+
 class Cipher:
     """Encrypts with the first key of a file, and decrypts with any of them.
 
@@ -44,37 +53,38 @@ class Cipher:
     def __init__(self, path: Path) -> None:
         """Raises KeysUnusable if the file holds no key, or a line that is none."""
         self._path = path
-        self._load()
+        self._held = self._load()
 
     def encrypt(self, content: bytes) -> bytes:
-        self._look_again()
-        return self._keys.encrypt(content)
+        return self._look_again().every.encrypt(content)
 
     def decrypt(self, token: bytes) -> bytes:
         """Raises InvalidToken if no key fits."""
         try:
-            return self._keys.decrypt(token)
+            return self._held.every.decrypt(token)
         except InvalidToken:
-            self._load()
-            return self._keys.decrypt(token)
+            self._held = self._load()
+            return self._held.every.decrypt(token)
 
     def is_newest(self, token: bytes) -> bool:
         """Say whether something is encrypted with the first key."""
-        self._look_again()
         try:
-            self._first.decrypt(token)
+            self._look_again().first.decrypt(token)
         except InvalidToken:
             return False
         return True
 
-    def _look_again(self) -> None:
-        if _stamp(self._path) != self._loaded:
-            self._load()
+    def _look_again(self) -> _Held:
+        held = self._held
+        if _stamp(self._path) != held.stamp:
+            self._held = held = self._load()
+        return held
 
-    def _load(self) -> None:
-        self._loaded = _stamp(self._path)
+    def _load(self) -> _Held:
+        # The stamp first: if the file is replaced before it is read, it is merely read once more.
+        stamp = _stamp(self._path)
         keys = [Fernet(key) for key in read_encryption_keys(self._path)]
-        self._first, self._keys = keys[0], MultiFernet(keys)
+        return _Held(stamp, keys[0], MultiFernet(keys))
 
 
 def load_encryption(instance: Path) -> Cipher:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
 from flask import Flask
 
 from skstack import create_app, crypto, rotating
@@ -182,6 +185,36 @@ def test_the_file_stays_for_its_owner_only(filled: Flask) -> None:
     rotating.rotate(filled.config["SKSTACK"])
     assert (folder / crypto.ENCRYPTION_KEYS).stat().st_mode & 0o077 == 0
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_while_one_thread_reads_the_new_keys_no_other_encrypts_with_the_old_ones(
+    context: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = context.config["SKSTACK"].instance
+    old = keys_of(context)
+    cipher = crypto.load_encryption(instance)
+    crypto.write_encryption_keys(instance, [Fernet.generate_key(), *old])
+    reading, go_on = threading.Event(), threading.Event()
+    read = crypto.read_encryption_keys
+
+    def read_later(path: Path) -> list[bytes]:
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            assert go_on.wait(30)
+        return read(path)
+
+    monkeypatch.setattr(crypto, "read_encryption_keys", read_later)
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(cipher.encrypt, b"one")
+        try:
+            assert reading.wait(30)
+            another = cipher.encrypt(b"another")
+        finally:
+            go_on.set()
+        assert cipher.is_newest(one.result(30))
+    with pytest.raises(crypto.InvalidToken):
+        Fernet(old[0]).decrypt(another)
+    assert cipher.is_newest(another)
 
 
 @pytest.mark.slow
