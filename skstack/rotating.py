@@ -6,7 +6,10 @@ everything can be read whenever this is broken off, by those too who began befor
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +17,18 @@ from cryptography.fernet import Fernet
 
 from skstack.audit.services import Action, record
 from skstack.config import Settings
-from skstack.crypto import ENCRYPTION_KEYS, Cipher, read_encryption_keys, write_encryption_keys
+from skstack.crypto import (
+    ENCRYPTION_KEYS,
+    Cipher,
+    InvalidToken,
+    KeysUnusable,
+    read_encryption_keys,
+    write_encryption_keys,
+)
 from skstack.db import Encrypted, cipher, transaction
+from skstack.errors import Conflict
 from skstack.extensions import db
+from skstack.messages import N_
 
 BATCH = 200
 """Rows that are encrypted anew in one transaction."""
@@ -25,26 +37,47 @@ BATCH = 200
 def rotate(settings: Settings) -> int:
     """Put a new key before the others and encrypt every value with it; return how many values that were.
 
-    Raises InvalidToken for a value that no key fits; then the new key stays, and nothing is lost.
+    Raises Conflict while another command changes the keys, and KeysUnusable for a value that no key fits; then the new
+    key stays, and nothing is lost.
     """
-    keys = _keys(settings)
-    write_encryption_keys(settings.instance, [Fernet.generate_key(), *keys])
-    count = _encrypt_anew(cipher())
-    with transaction():
-        record(Action.KEYS_ROTATED, actor=None, object_type="instance", values=count)
+    with _alone(settings):
+        write_encryption_keys(settings.instance, [Fernet.generate_key(), *_keys(settings)])
+        count = _encrypt_anew(cipher())
+        with transaction():
+            record(Action.KEYS_ROTATED, actor=None, object_type="instance", values=count)
     return count
 
 
 def retire(settings: Settings) -> int:
-    """Remove all keys but the first, and return how many; before that, what is still encrypted with them is not any more."""
-    keys = _keys(settings)
-    if len(keys) > 1:
-        # Whoever began before the rotation may have stored something since.
-        _encrypt_anew(cipher())
-        with transaction():
-            record(Action.KEYS_RETIRED, actor=None, object_type="instance", keys=len(keys) - 1)
-        write_encryption_keys(settings.instance, keys[:1])
+    """Remove all keys but the first, and return how many; before that, what is still encrypted with them is not any more.
+
+    Raises Conflict while another command changes the keys, and KeysUnusable for a value that no key fits; then all stay.
+    """
+    with _alone(settings):
+        keys = _keys(settings)
+        if len(keys) > 1:
+            # Whoever began before the rotation may have stored something since.
+            _encrypt_anew(cipher())
+            with transaction():
+                record(Action.KEYS_RETIRED, actor=None, object_type="instance", keys=len(keys) - 1)
+            write_encryption_keys(settings.instance, keys[:1])
     return len(keys) - 1
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold off other commands of this host that change the keys: of two that read the same file, one's key would be lost."""
+    folder = os.open(settings.instance / "keys", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise Conflict(
+                N_("Another command is changing the keys. Run this one again once that has ended.")
+            ) from err
+        yield
+    finally:
+        os.close(folder)
 
 
 def _keys(settings: Settings) -> list[bytes]:
@@ -68,12 +101,20 @@ def _renew(table: sa.Table, columns: Sequence[sa.Column[Any]], rows: Sequence[An
             for column, value in zip(columns, values, strict=True):
                 if value is None or keys.is_newest(value):
                     continue
+                try:
+                    renewed = keys.encrypt(keys.decrypt(value))
+                except InvalidToken as err:
+                    raise KeysUnusable(
+                        f"No key of keys/{ENCRYPTION_KEYS} fits {column.name} in row {number} of the table {table.name}. "
+                        "Add the key it was encrypted with, from another host or a backup, as its last line. "
+                        "Then run this again."
+                    ) from err
                 raw = sa.type_coerce(column, sa.LargeBinary)
                 changed = db.session.execute(
                     sa.update(table)
                     # Unless somebody stored something else meanwhile.
                     .where(_key(table) == number, raw == value)
-                    .values({column: sa.bindparam(None, keys.encrypt(keys.decrypt(value)), sa.LargeBinary)})
+                    .values({column: sa.bindparam(None, renewed, sa.LargeBinary)})
                 )
                 count += changed.rowcount  # type: ignore[attr-defined]  # a CursorResult, for an UPDATE
     return count

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from flask import Flask
+from flask.testing import FlaskCliRunner
 
 from skstack import create_app, crypto, rotating
 from skstack.audit import verifying
@@ -177,6 +178,60 @@ def test_what_somebody_stores_meanwhile_is_not_overwritten(
     monkeypatch.setattr(rotating, "_renew", renew_later)
     rotating.rotate(filled.config["SKSTACK"])
     assert passwords() == {PASSWORD, "changed meanwhile"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("rotate", "rotate"), ("rotate", "retire"), ("retire", "rotate")]
+)
+def test_two_at_once_lose_no_key_for_the_second_is_refused(
+    filled: Flask, command: FlaskCliRunner, first: str, second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes when the first has read the keys and not yet written them."""
+    rotating.rotate(filled.config["SKSTACK"])
+    before, write = keys_of(filled), rotating.write_encryption_keys
+
+    def write_later(*arguments: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(rotating, "write_encryption_keys", write)
+            told = command.invoke(args=["keys", second])
+        assert told.exit_code == 1
+        assert told.stderr == (
+            "skstack: Another command is changing the keys. Run this one again once that has ended.\n"
+        )
+        assert keys_of(filled) == before
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotating, "write_encryption_keys", write_later)
+        told = command.invoke(args=["keys", first])
+    assert told.exit_code == 0, told.output
+    assert all_newest(filled)
+    assert passwords() == {PASSWORD}
+    assert command.invoke(args=["keys", second]).exit_code == 0
+    assert passwords() == {PASSWORD}
+
+
+@pytest.mark.parametrize("name", ["rotate", "retire"])
+def test_a_value_that_no_key_fits_is_named_in_one_line_and_no_key_is_lost(
+    filled: Flask, command: FlaskCliRunner, name: str
+) -> None:
+    rotating.rotate(filled.config["SKSTACK"])
+    far = Fernet.generate_key()
+    strange = Fernet(far).encrypt(f'"{PASSWORD}"'.encode())
+    with transaction():
+        table = ConfigCenter.__table__
+        raw = sa.bindparam(None, strange, sa.LargeBinary)
+        db.session.execute(sa.update(table).where(table.c.id == 7).values(password=raw))
+    before = keys_of(filled)
+    told = command.invoke(args=["keys", name])
+    assert told.exit_code == 1
+    assert len(told.stderr.splitlines()) == 1
+    assert "fits password in row 7 of the table config_centers." in told.stderr
+    assert set(before) <= set(keys_of(filled))
+    crypto.write_encryption_keys(filled.config["SKSTACK"].instance, [*keys_of(filled), far])
+    assert command.invoke(args=["keys", name]).exit_code == 0
+    assert all_newest(filled)
+    assert passwords() == {PASSWORD}
 
 
 def test_the_file_stays_for_its_owner_only(filled: Flask) -> None:
