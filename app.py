@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from skstack import create_app
-from skstack.commands import said
+from skstack.commands import fails_in_one_line, said
 from skstack.config import ConfigError
 from skstack.crypto import KeysUnusable
 from skstack.extensions import queue
@@ -23,7 +23,4 @@ __all__ = ["app", "queue"]
 if __name__ == "__main__":
     from skstack.server import serve
 
-    try:
-        sys.exit(serve(app))
-    except ConfigError as err:
-        sys.exit(f"skstack: {said(err)}")
+    sys.exit(fails_in_one_line(serve)(app))

@@ -57,9 +57,7 @@ def init() -> None:
 @fails_in_one_line
 def serve() -> None:
     """Run web and worker together, in the foreground. SIGTERM stops them; commands that run go on."""
-    check_finished(current_app.config["SKSTACK"])
-    _say_where()
-    sys.exit(server.serve(_app()))
+    sys.exit(server.serve(_app(), _say_where))
 
 
 @click.command()
@@ -67,9 +65,7 @@ def serve() -> None:
 @fails_in_one_line
 def web() -> None:
     """Run the web server alone."""
-    check_finished(current_app.config["SKSTACK"])
-    _say_where()
-    sys.exit(server.web(_app()))
+    sys.exit(server.web(_app(), _say_where))
 
 
 @click.command()
@@ -77,7 +73,6 @@ def web() -> None:
 @fails_in_one_line
 def worker() -> None:
     """Run a worker alone."""
-    check_finished(current_app.config["SKSTACK"])
     sys.exit(server.work(_app()))
 
 

@@ -18,6 +18,7 @@ from flask import Flask
 
 from skstack import hosting, worker
 from skstack.audit import verifying
+from skstack.backups.services import check_finished
 from skstack.config import ConfigError, Settings
 from skstack.db import db
 
@@ -42,13 +43,16 @@ def configure_logging() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def serve(app: Flask) -> int:
-    """Run web and worker until SIGTERM or SIGINT, and return the exit status. One that dies is started again."""
+def serve(app: Flask, announce: Callable[[], None] = lambda: None) -> int:
+    """Run web and worker until SIGTERM or SIGINT, and return the exit status. One that dies is started again.
+
+    `announce` is called once nothing is in the way. This, `web` and `work` raise Conflict for an instance whose restore
+    was not finished, KeysUnusable and ConfigError.
+    """
     configure_logging()
+    _check(app)
     address = _wait_for_address(app.config["SKSTACK"])
-    with app.app_context():
-        verifying.check_keys()
-        db.engine.dispose()
+    announce()
     hosting.runner_host().start()  # Before the forks: both use the same one.
     gc.collect()
     gc.freeze()
@@ -56,21 +60,28 @@ def serve(app: Flask) -> int:
     return children.run()
 
 
-def web(app: Flask) -> int:
+def web(app: Flask, announce: Callable[[], None] = lambda: None) -> int:
     """Run the web server alone until SIGTERM."""
     configure_logging()
-    with app.app_context():
-        verifying.check_keys()
-        db.engine.dispose()
-    return _web(app, _wait_for_address(app.config["SKSTACK"]))
+    _check(app)
+    address = _wait_for_address(app.config["SKSTACK"])
+    announce()
+    return _web(app, address)
 
 
 def work(app: Flask) -> int:
     """Run the worker alone until SIGTERM."""
     configure_logging()
+    _check(app)
+    return worker.run(app)
+
+
+def _check(app: Flask) -> None:
+    """Raise what keeps an instance from being started, and leave no connection behind for processes that are forked."""
+    check_finished(app.config["SKSTACK"])
     with app.app_context():
         verifying.check_keys()
-    return worker.run(app)
+        db.engine.dispose()
 
 
 def _wait_for_address(settings: Settings) -> str:

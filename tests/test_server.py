@@ -54,6 +54,26 @@ def test_a_second_server_does_not_share_the_address_of_the_first(
     assert line.startswith(f"skstack: {bind} cannot be listened on: Address already in use.")
 
 
+@pytest.mark.parametrize(
+    "program", [("app.py",), *(("-m", "flask", "--app", "app", part) for part in ("serve", "web", "worker"))]
+)
+def test_what_keeps_an_instance_from_starting_keeps_every_way_to_start_it(
+    make_server: Callable[..., Server], program: tuple[str, ...]
+) -> None:
+    server = make_server()
+    settings = {"instance": str(server.instance), "bind": f"127.0.0.1:{server.port}"}
+    mark = server.instance / "restore.unfinished"
+    mark.touch()
+    done = run(*program, **settings)
+    assert refused(done).startswith(f"skstack: A restore into {server.instance} was not finished.")
+    assert done.stdout == ""
+    mark.unlink()
+    (server.instance / "keys" / "audit.keys").write_text("0" * 64 + "\n")
+    done = run(*program, **settings)
+    assert refused(done).startswith("skstack: keys/audit.keys in the instance folder is not the one")
+    assert done.stdout == ""
+
+
 def test_a_server_waits_for_a_predecessor_that_is_just_ending(make_server: Callable[..., Server]) -> None:
     server = make_server()
     with socket.socket() as predecessor:
