@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -140,6 +141,58 @@ def test_make_has_every_command_that_people_rely_on() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     for target in ("run", "test", "bench", "lint", "format", "lock", "translate", "clean"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+# --- the programs that the tests need
+
+# As the real one: it installs all or, if it does not know one of them, nothing.
+APT = """#!/usr/bin/env bash
+case "${0##*/} $1" in
+"apt-get update") : >"$FOLDER/updated" ;;
+"apt-get install")
+    for package in "${@:4}"; do
+        grep -qx "$package" "$FOLDER/known" || { echo "E: Unable to locate package $package"; exit 100; }
+    done
+    echo "${@:4}" >"$FOLDER/installed" ;;
+"apt-cache show")
+    test -e "$FOLDER/updated" && grep -qx "$2" "$FOLDER/known" && echo "Package: $2" || echo "N: None found" >&2 ;;
+"sudo -n") shift; exec "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "chosen"),
+    [
+        (("chromium-headless-shell", "chromium"), "chromium-headless-shell"),
+        (("chromium",), "chromium"),
+        ((), None),
+    ],
+)
+def test_one_package_that_is_not_known_keeps_no_other_from_being_installed(
+    tmp_path: Path, known: tuple[str, ...], chosen: str | None
+) -> None:
+    others = ["git", "openssh-client", "openssh-server", "postgresql", "slapd", "libfaketime"]
+    (tmp_path / "known").write_text("\n".join([*others, *known, ""]))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("apt-get", "apt-cache", "sudo"):
+        (programs / name).write_text(APT)
+        (programs / name).chmod(0o755)
+    for name in ("bash", "env", "grep", "mktemp", "rm", "tail"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    done = subprocess.run(
+        [REPOSITORY / "tests" / "install-programs"],
+        env={"PATH": str(programs), "FOLDER": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    installed = (tmp_path / "installed").read_text().split()
+    # Where the others are is not a matter of PATH: they may be here already.
+    assert {"git", "openssh-client"} <= set(installed) <= {*others, chosen}
+    assert [name for name in installed if name.startswith("chromium")] == [chosen] * bool(chosen)
+    assert ("does not know it: chromium" in done.stderr) is (chosen is None)
 
 
 # --- strict mode
