@@ -527,7 +527,8 @@ class WorkOrderForm(CatalogForm):
         ),
     )
     background_choice = BooleanField(
-        N_("Background"), description=N_("Submitters may let the system run it without watching.")
+        N_("Run in the background"),
+        description=N_("Submitters may let the system run it without watching."),
     )
     auto_run_choice = BooleanField(
         N_("Run by itself once approved"),

@@ -48,7 +48,7 @@ SAID = {
     "zh-CN": {
         "jobs": {"CREATED": "后台任务已创建", "WAITING": "后台任务等待执行", "SUCCESS": "后台任务执行成功"},
         "statuses": ["新建提交", "l1审核通过", "l2审核通过", "l3审核通过"],
-        "approve": "通过",
+        "approve": "同意",
         "reject": "拒绝",
         "rejected": "l2审核拒绝",
     },

@@ -58,7 +58,7 @@ ARROWS = [(before, after) for before, following in TICKET_TRANSITIONS.items() fo
 LATER = timedelta(days=30)
 BUTTONS = {
     "en-GB": {"approve": "Approve", "reject": "Reject", "execute": "Run now", "revoke": "Revoke"},
-    "zh-CN": {"approve": "通过", "reject": "拒绝", "execute": "立即执行", "revoke": "撤销"},
+    "zh-CN": {"approve": "同意", "reject": "拒绝", "execute": "立即执行", "revoke": "撤销"},
 }
 
 
