@@ -113,3 +113,26 @@ def test_every_picture_is_shown_and_taken_in_both_languages() -> None:
     assert shown == taken
     english, chinese = ({path.name for path in taken if path.parent.name == name} for name in ("en", "zh"))
     assert english == chinese
+
+
+# What the Chinese manual quotes or slants although no page says it so: file types, stressed words, an example, a word of ours,
+# the parts of a schedule, and sentences of pages that have more to them.
+NO_LABELS = {"JSON", "CSV", "再次", "所有", "有", "危险", "系统变量", "分", "时", "日", "星期"}
+BEGINNINGS = {"与上次执行不同", "提交 hello 到 DEV", "……的主机密钥已改变", "磁盘已满"}
+
+
+def labels(page: Path) -> set[str]:
+    """Return the words that a Chinese page quotes or slants, code apart."""
+    text = re.sub(
+        r"(?s:```.*?```)|`[^`\n]*`|^ {4}.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    named = re.findall(r"“([^”\n]+)”|(?<!\*)\*([^*\n|]+)\*(?!\*)", text)
+    return {quoted or slanted for quoted, slanted in named}
+
+
+def test_the_chinese_manual_names_what_pages_name() -> None:
+    catalog = ROOT / "skstack" / "translations" / "zh_CN" / "LC_MESSAGES" / "messages.po"
+    said = set(re.findall(r'^msgstr(?:\[0\])? "(.+)"$', catalog.read_text(encoding="utf-8"), re.MULTILINE))
+    for page in sorted((MANUAL / "zh").glob("*.md")):
+        unknown = labels(page) - said - NO_LABELS - BEGINNINGS
+        assert unknown == set(), f"{page.name} names these, and no page does"
