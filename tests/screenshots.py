@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from tests.browser.going import state_of
 from tests.chromium import ARGUMENTS, program
@@ -33,14 +33,41 @@ SLOW = 40  # Seconds that the run takes which is watched.
 def main() -> None:
     if not shutil.which("fc-list") or "CJK" not in subprocess.check_output(["fc-list"], text=True):
         sys.exit("Chinese pages need a font with Chinese characters, such as fonts-noto-cjk of Debian.")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program(), args=ARGUMENTS)
-        with demo(Path(folder)) as (server, passwords):
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
+        browsers = {language: launch(playwright, folder, locale) for language, locale in LANGUAGES.items()}
+        with demo(folder) as (server, passwords):
             tickets = history(server, passwords)
-            for language, locale in LANGUAGES.items():
+            states = {
+                "admin": state_of(browsers["en"], server),
+                "alice": state_of(browsers["en"], server, "alice", passwords["alice"]),
+                "bob": state_of(browsers["en"], server, "bob", passwords["bob"]),
+                "nobody": None,
+            }
+            tabs = {
+                language: {
+                    who: tab(browser, server, LANGUAGES[language], state) for who, state in states.items()
+                }
+                for language, browser in browsers.items()
+            }
+            for language in LANGUAGES:
                 (IMAGES / language).mkdir(parents=True, exist_ok=True)
-                take(browser, server, passwords, tickets, language, locale)
-        browser.close()
+                still(tabs[language], server, tickets, IMAGES / language)
+            # A run that goes on, and is stopped, would stand in the other pictures.
+            for language in LANGUAGES:
+                live(tabs[language]["alice"], server, IMAGES / language / "live-log.png")
+        for browser in browsers.values():
+            browser.close()
+
+
+def launch(playwright: Playwright, folder: Path, locale: str) -> Browser:
+    """Return a browser whose fields for dates are of this language too, which no option of a tab changes."""
+    prefix = folder / f"renderer-{locale}"
+    prefix.write_text(f'#!/bin/bash\nexec "${{@/#--lang=*/--lang={locale}}}"\n')
+    prefix.chmod(0o755)
+    return playwright.chromium.launch(
+        executable_path=program(), args=[*ARGUMENTS, "--no-zygote", f"--renderer-cmd-prefix={prefix}"]
+    )
 
 
 @contextmanager
@@ -110,31 +137,20 @@ def history(server: Server, passwords: dict[str, str]) -> dict[str, int]:
     return {"finished": finished, "logs": logs, "waits": waits}
 
 
-def take(
-    browser: Browser,
-    server: Server,
-    passwords: dict[str, str],
-    tickets: dict[str, int],
-    language: str,
-    locale: str,
-) -> None:
-    """Take every picture in one language."""
-    cookies = {
-        "admin": state_of(browser, server),
-        "alice": state_of(browser, server, "alice", passwords["alice"]),
-        "bob": state_of(browser, server, "bob", passwords["bob"]),
-    }
-    tabs = {
-        name: browser.new_context(
-            base_url=server.url,
-            storage_state=state,
-            locale=locale,
-            viewport=SIZE,
-            timezone_id="Asia/Shanghai",
-            reduced_motion="reduce",
-        ).new_page()
-        for name, state in {**cookies, "nobody": None}.items()
-    }
+def tab(browser: Browser, server: Server, locale: str, state: Any) -> Page:
+    """Return a tab in which one person is signed in, or nobody."""
+    return browser.new_context(
+        base_url=server.url,
+        storage_state=state,
+        locale=locale,
+        viewport=SIZE,
+        timezone_id="Asia/Shanghai",
+        reduced_motion="reduce",
+    ).new_page()
+
+
+def still(tabs: dict[str, Page], server: Server, tickets: dict[str, int], folder: Path) -> None:
+    """Take every picture of one language on which nothing runs."""
     form = server.workorder("site-stage")
     addresses = {
         "sign-in": ("nobody", "/sign-in"),
@@ -157,16 +173,30 @@ def take(
     }
     for name, (who, address) in addresses.items():
         visit(tabs[who], address)
-        tabs[who].screenshot(path=IMAGES / language / f"{name}.png")
-    live(tabs["alice"], server, IMAGES / language / "live-log.png")
-    for page in tabs.values():
-        page.context.close()
+        rename(
+            tabs[who],
+            {str(server.instance): "/srv/skstack", str(server.instance.parent / "logs"): "/var/log/deploy"},
+        )
+        tabs[who].screenshot(path=folder / f"{name}.png")
 
 
 def visit(page: Page, address: str) -> None:
     page.goto(address)
     expect(page.locator("[data-loading], .htmx-request")).to_have_count(0)
     expect(page.locator("select[data-search-select]:not(.tomselected)")).to_have_count(0)
+
+
+def rename(page: Page, names: dict[str, str]) -> None:
+    """Show folders of the demo, which lie in a temporary one, where an installation has them."""
+    page.evaluate(
+        """names => {
+            const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+            while (texts.nextNode())
+                for (const [found, shown] of Object.entries(names))
+                    texts.currentNode.data = texts.currentNode.data.replaceAll(found, shown);
+        }""",
+        names,
+    )
 
 
 def live(page: Page, server: Server, path: Path) -> None:
