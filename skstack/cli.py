@@ -49,7 +49,9 @@ def init() -> None:
     password = create_first_admin()
     if password is not None:
         click.echo(f"Created the administrator: user admin, password {password}")
-        click.echo("It is shown this once. Change it under your name, at the top right, after signing in.")
+        click.echo(
+            "It is shown this once. Change it on your profile, in the menu at the top right, after signing in."
+        )
 
 
 @click.command()
@@ -118,7 +120,7 @@ def _say_where() -> None:
     settings: Settings = current_app.config["SKSTACK"]
     click.echo(f"skstack answers on http://{settings.bind}  (stop it with Ctrl-C)")
     click.echo(
-        "A forgotten password is replaced by `flask --app app user set-password NAME --password-stdin`."
+        "A forgotten password is replaced by `.venv/bin/flask --app app user set-password NAME --password-stdin`."
     )
 
 
