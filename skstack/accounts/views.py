@@ -23,6 +23,7 @@ from skstack.accounts import (
     tokens,
 )
 from skstack.accounts.blueprint import blueprint
+from skstack.accounts.browsers import browser_name
 from skstack.accounts.forms import OwnPasswordForm, ProfileForm, TokenForm
 from skstack.accounts.sessions import signed_in_user
 from skstack.db import utcnow
@@ -166,7 +167,12 @@ def revoke_token(token_id: int) -> Response:
 def my_sessions() -> str:
     """Show where one is signed in."""
     found = queries.sessions_of(signed_in_user(), _settings(), utcnow())
-    return _my_page("sessions", sessions=found, current_session_id=sessions.current_session_id())
+    return _my_page(
+        "sessions",
+        sessions=found,
+        browser_name=browser_name,
+        current_session_id=sessions.current_session_id(),
+    )
 
 
 @blueprint.post("/me/sessions/<int:session_id>/end")

@@ -22,7 +22,7 @@ from skstack.audit.services import Action, record
 from skstack.audit.verifying import EVENTS
 from skstack.db import transaction
 from skstack.extensions import db
-from skstack.messages import N_
+from skstack.messages import N_, Message
 from skstack.web.downloads import as_csv, as_json
 from skstack.web.forms import go_to, tell
 from skstack.web.pagination import asked
@@ -133,13 +133,13 @@ def changed(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
             for name in dict.fromkeys((*old, *new))
         ]
     elif before is not None or after is not None:
-        states = [None if one is None else labels.state_label(_text(one)) for one in (before, after)]
+        states = [None if one is None else _state_text(one) for one in (before, after)]
         rows.append({"name": "", "label": N_("state"), "before": states[0], "after": states[1]})
     rows += [
         {
             "name": name,
             "label": labels.FIELDS.get(name),
-            "value": labels.state_label(_text(value)) if name in _STATES else _text(value),
+            "value": _state_text(value) if name in _STATES else _text(value),
             "is_detail": name in labels.DETAILS,
         }
         for name, value in changes.items()
@@ -148,9 +148,16 @@ def changed(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _text(value: Any) -> str:
+def _state_text(value: Any) -> Message | str:
+    said = _text(value)
+    return labels.state_label(said) if isinstance(said, str) else said
+
+
+def _text(value: Any) -> Message | str:
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return N_("yes") if value else N_("no")
     if isinstance(value, str):
         return value or "–"
     if isinstance(value, list) and all(isinstance(one, str) for one in value):

@@ -28,6 +28,12 @@
     markTheme();
   });
 
+  // ── Tabs: a row that is wider than the window begins where the open one can be seen ────────────────────────────────
+  for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+    const row = tab.closest(".tabs");
+    row.scrollLeft += tab.getBoundingClientRect().right - row.getBoundingClientRect().right + 24;
+  }
+
   // ── Dialogs: popovers without script, modal with it ────────────────────────────────────────────────────────────────
   on("click", "button[popovertarget]", (button, event) => {
     const dialog = document.getElementById(button.getAttribute("popovertarget"));
@@ -56,6 +62,7 @@
         const anchor = document.querySelector(`[popovertarget="${CSS.escape(menu.id)}"]`).getBoundingClientRect();
         menu.style.inset = "auto";
         menu.style.top = `${anchor.bottom + 4}px`;
+        menu.style.maxHeight = `${Math.max(220, innerHeight - anchor.bottom - 12)}px`;
         menu.style.left = `${Math.max(8, Math.min(anchor.right, innerWidth - 8) - menu.offsetWidth)}px`;
       },
       true,

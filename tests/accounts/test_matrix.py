@@ -118,7 +118,7 @@ def test_the_page_shows_roles_superusers_and_groups(app: Flask, filled: None, br
     assert row("approver").count("matrix-yes") == 4
     assert "bob" in row("approver")
     assert page.split("superuser</th>")[1].split("</tr>")[0].count("matrix-yes") == 8
-    assert "two-level, level 1" in row("leads")
+    assert "two-level · level 1" in row("leads")
     assert "left-over" in page.split("no group: superusers only")[1]
     # Paula does not see the configuration, so nothing leads there.
     assert "/config/workorders" not in page

@@ -305,6 +305,29 @@ def test_an_administrators_menu_widens_no_window(
     assert shown[0] < page.locator(".user-button").evaluate("e => e.getBoundingClientRect().left")
 
 
+def test_a_narrow_window_shows_the_open_tab_and_all_of_a_menu(
+    open_page: Callable[..., Page], server: Server, root: Any
+) -> None:
+    page = open_page(base_url=server.url, storage_state=root, viewport={"width": 360, "height": 640})
+    for address in ("/config/freeze-windows", "/me/sessions"):
+        visit(page, address)
+        tab = page.locator(".tabs").first.locator("[aria-current]")
+        box = tab.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] < box["x"] + box["width"] <= 360, address
+    expect(page.locator("tbody th").first).to_contain_text("Chrome")
+    visit(page, "/audit/tickets")
+    page.get_by_role("button", name="Columns").click()
+    menu = page.locator(".menu:popover-open")
+    box = menu.bounding_box()
+    assert box is not None
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= 640
+    last = menu.locator("button, label").last
+    last.scroll_into_view_if_needed()
+    expect(last).to_be_in_viewport()
+
+
 def test_a_chinese_browser_gets_chinese_pages(
     open_page: Callable[..., Page], server: Server, root: Any
 ) -> None:
