@@ -108,14 +108,20 @@ class RunView:
 
     @property
     def state(self) -> RunState:
-        return self.run.run_state
+        """The run's state. A worker may have taken it after it was read, and its first step then tells of that."""
+        return RunState.RUNNING if self._has_begun_since else self.run.run_state
 
     @property
     def elapsed(self) -> float | None:
         """Return the seconds the run took, or has taken so far."""
-        if self.run.duration is not None or self.run.started_at is None:
+        started_at = self.steps[0].started_at if self._has_begun_since else self.run.started_at
+        if self.run.duration is not None or started_at is None:
             return self.run.duration
-        return max(0.0, ((self.run.finished_at or utcnow()) - self.run.started_at).total_seconds())
+        return max(0.0, ((self.run.finished_at or utcnow()) - started_at).total_seconds())
+
+    @property
+    def _has_begun_since(self) -> bool:
+        return self.run.run_state is RunState.QUEUED and self.cursor.step > 0
 
     @property
     def usual(self) -> float | None:

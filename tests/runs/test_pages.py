@@ -7,7 +7,9 @@ import time
 import pytest
 
 from skstack.extensions import db
+from skstack.runs import views
 from skstack.runs.following import tails
+from skstack.runs.output import Output
 from tests.factories import alice, mallory, root, sign_in
 from tests.fake_runner import begin, end, finish_by_worker, leave, note, result, run_of, write
 from tests.orders import make_ticket, make_workorder
@@ -63,6 +65,28 @@ def test_a_queued_run_says_that_it_waits(member, run):
     assert "waits for a worker" in html
     assert html.count('<details class="step"') == 2
     assert next_request(html)
+
+
+def test_a_run_that_is_taken_while_its_page_is_made_is_shown_as_running(member, app, run, monkeypatch):
+    """Else its head would say that it waits until the next step begins."""
+    number = run.id
+
+    def begun_meanwhile(directory):
+        def take():
+            with app.app_context():
+                start(db.session.get(type(run), number))
+
+        if not (directory / "output.log").exists():
+            thread = threading.Thread(target=take)
+            thread.start()
+            thread.join()
+        return Output(directory)
+
+    monkeypatch.setattr(views, "Output", begun_meanwhile)
+    db.session.remove()
+    html = page(member, run)
+    assert 'data-run-state="running"' in html
+    assert "data-elapsed" in html
 
 
 def test_a_running_one_shows_its_lines_numbered_by_step(member, run):
