@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -204,21 +204,17 @@ class RunnerHost:
             raise LogsUnavailable(Message.from_json(answer["refused"]))
         return LogsFound.from_json(answer["found"])
 
-    def read_log(self, request: LogRequest) -> tuple[LogFile, Iterator[bytes]]:
-        """Return a log file and its bytes, which have to be read to their end or closed. Raises LogsUnavailable.
-
-        The bytes end early, with RunnerUnavailable or LogsUnavailable, if the rest cannot be had.
-        """
+    def read_log(self, request: LogRequest) -> tuple[LogFile, LogPieces]:
+        """Return a log file and its bytes, which have to be read to their end or closed. Raises LogsUnavailable."""
         stream = self._open(request.target, 2 * request.timeout + 5)
         try:
             answer = self._ask(stream, {"mode": "read_log", "request": request.to_json()})
-        except RunnerUnavailable:
+            if "refused" in answer:
+                raise LogsUnavailable(Message.from_json(answer["refused"]))
+            return LogFile.from_json(answer["file"]), LogPieces(stream)
+        except BaseException:
             stream.close()
             raise
-        if "refused" in answer:
-            stream.close()
-            raise LogsUnavailable(Message.from_json(answer["refused"]))
-        return LogFile.from_json(answer["file"]), _pieces(stream)
 
     def _open(self, target: Target, timeout: float) -> socket.socket:
         """Return a socket to a runner that has been forked and waits for its request."""
@@ -302,20 +298,40 @@ class RunnerHost:
         self._pid = 0
 
 
-def _pieces(stream: socket.socket) -> Iterator[bytes]:
-    with stream:
-        while True:
-            try:
-                answer = wire.receive_frame(stream)
-            except OSError as err:
-                raise RunnerUnavailable("The runner sent no more of the log file") from err
-            if answer is None:
-                raise RunnerUnavailable("The runner went away in the middle of the log file")
-            if "refused" in answer:
-                raise LogsUnavailable(Message.from_json(answer["refused"]))
-            if "piece" not in answer:
-                return
-            yield base64.b64decode(answer["piece"])
+class LogPieces(Iterator[bytes]):
+    """The bytes of a log file, in pieces as its runner sends them.
+
+    They end early, with RunnerUnavailable or LogsUnavailable, if the rest cannot be had. Whoever reads no further closes
+    them, whether or not they were begun: then the runner ends.
+    """
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._pieces = self._received()
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Let go of the runner. Safe to repeat."""
+        # A generator that was never begun would not come to the end of its `with`.
+        self._pieces.close()
+        self._stream.close()
+
+    def _received(self) -> Generator[bytes, None, None]:
+        with self._stream as stream:
+            while True:
+                try:
+                    answer = wire.receive_frame(stream)
+                except OSError as err:
+                    raise RunnerUnavailable("The runner sent no more of the log file") from err
+                if answer is None:
+                    raise RunnerUnavailable("The runner went away in the middle of the log file")
+                if "refused" in answer:
+                    raise LogsUnavailable(Message.from_json(answer["refused"]))
+                if "piece" not in answer:
+                    return
+                yield base64.b64decode(answer["piece"])
 
 
 def read_result(directory: str | Path) -> Result | None:

@@ -6,8 +6,8 @@ import contextlib
 import heapq
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 from skstack.messages import N_
 from skstack.runner.log_protocol import LogFile
@@ -23,29 +23,35 @@ MOST_READ = 1 << 20
 """Bytes that one reading may ask for: a file of any size takes no more memory than this."""
 
 
-class LogDirectory(Protocol):
+class LogDirectory(ABC):
     """One directory on one host. Every method raises RefusedError, with the reason."""
 
-    def find(self, suffix: str) -> list[LogFile]:
-        """Return the files whose names end in the suffix, newest first."""
-
-    def read(self, file: LogFile, *, offset: int, size: int) -> bytes:
-        """Return at most `size` bytes from an offset; fewer only at the end of the file."""
-
-
-class LocalLogDirectory:
-    """A directory on this host. The administrator's path may lead over links, nothing in it may."""
-
     def __init__(self, directory: str) -> None:
-        self._directory = checked(directory)
+        if not directory.startswith("/") or "\0" in directory:
+            raise RefusedError(N_("%(directory)s is not an absolute path.", directory=repr(directory)))
+        self._directory = directory
 
     def find(self, suffix: str) -> list[LogFile]:
         """Return the files whose names end in the suffix, newest first."""
         check_name(suffix)
-        return newest(file for in_backup in (False, True) for file in self._files(suffix, in_backup))
+        files = (file for in_backup in (False, True) for file in self._files(suffix, in_backup))
+        # What is not UTF-8 can be neither shown nor asked for.
+        shown = (file for file in files if _is_text(file.name))
+        return heapq.nlargest(MOST_FILES, shown, key=lambda file: (file.modified, file.name))
 
+    @abstractmethod
     def read(self, file: LogFile, *, offset: int, size: int) -> bytes:
         """Return at most `size` bytes from an offset; fewer only at the end of the file."""
+
+    @abstractmethod
+    def _files(self, suffix: str, in_backup: bool) -> Iterator[LogFile]:
+        """Return the files in the directory, or in its `bak`, whose names end in the suffix; none if it is not there."""
+
+
+class LocalLogDirectory(LogDirectory):
+    """A directory on this host. The administrator's path may lead over links, nothing in it may."""
+
+    def read(self, file: LogFile, *, offset: int, size: int) -> bytes:
         check_name(file.name)
         try:
             with self._opened(file.in_backup) as folder:
@@ -102,18 +108,6 @@ def check_name(name: str) -> None:
     """Refuse what cannot be one name in the directory, or would be the end of every name."""
     if not name or "/" in name or "\0" in name or name in {".", ".."}:
         raise RefusedError(N_("%(name)s is not the name of a log file.", name=repr(name)))
-
-
-def checked(directory: str) -> str:
-    if not directory.startswith("/") or "\0" in directory:
-        raise RefusedError(N_("%(directory)s is not an absolute path.", directory=repr(directory)))
-    return directory
-
-
-def newest(files: Iterable[LogFile]) -> list[LogFile]:
-    # What is not UTF-8 can be neither shown nor asked for.
-    shown = (file for file in files if _is_text(file.name))
-    return heapq.nlargest(MOST_FILES, shown, key=lambda file: (file.modified, file.name))
 
 
 def _is_text(name: str) -> bool:

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from skstack.messages import N_
 from skstack.runner import processes, wire
@@ -14,8 +14,6 @@ from skstack.runner.log_files import MOST_READ, LocalLogDirectory, LogDirectory
 from skstack.runner.log_protocol import LogFile, LogRequest, LogsFound
 from skstack.runner.protocol import LocalTarget
 from skstack.runner.watch import RefusedError, Watch
-
-T = TypeVar("T")
 
 
 def answer_found(request: LogRequest, stream: socket.socket) -> None:

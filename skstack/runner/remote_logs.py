@@ -9,7 +9,7 @@ from typing import Any
 import paramiko
 import paramiko.sftp_client
 
-from skstack.runner.log_files import BACKUP, MOST_READ, check_name, checked, newest, not_a_file, unreadable
+from skstack.runner.log_files import BACKUP, MOST_READ, LogDirectory, check_name, not_a_file, unreadable
 from skstack.runner.log_protocol import LogFile
 
 
@@ -25,7 +25,7 @@ class _AnyName(paramiko.Message):
 paramiko.sftp_client.Message = _AnyName
 
 
-class SftpLogDirectory:
+class SftpLogDirectory(LogDirectory):
     """A directory on another host, over SFTP: no shell there ever sees a path.
 
     SFTP cannot open a file without following links. So a name is resolved on the host first and must come out
@@ -33,16 +33,10 @@ class SftpLogDirectory:
     """
 
     def __init__(self, sftp: paramiko.SFTPClient, directory: str) -> None:
+        super().__init__(directory)
         self._sftp = sftp
-        self._directory = checked(directory)
-
-    def find(self, suffix: str) -> list[LogFile]:
-        """Return the files whose names end in the suffix, newest first."""
-        check_name(suffix)
-        return newest(file for in_backup in (False, True) for file in self._files(suffix, in_backup))
 
     def read(self, file: LogFile, *, offset: int, size: int) -> bytes:
-        """Return at most `size` bytes from an offset; fewer only at the end of the file."""
         check_name(file.name)
         try:
             path = f"{self._real(file.in_backup)}/{file.name}"

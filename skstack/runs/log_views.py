@@ -11,12 +11,13 @@ from flask_login import current_user
 from skstack.accounts.models import Page
 from skstack.accounts.sessions import user_after_wait
 from skstack.runner.log_protocol import LogFile
-from skstack.runs import log_details
+from skstack.runs import log_details, pane
 from skstack.runs.blueprint import blueprint
 from skstack.runs.terminal import render
 from skstack.tickets.models import Ticket
 from skstack.tickets.plan import Plan
 from skstack.tickets.queries import visible
+from skstack.web.downloads import raw
 from skstack.web.errors import is_fragment
 from skstack.web.permissions import permit
 
@@ -34,15 +35,15 @@ def log_files(ticket_id: int) -> str:
     ticket = visible(ticket_id, user_after_wait())
     content = found.found.content
     if found.found.offset:
-        # The first line is cut somewhere: shown from the next one on.
-        content = content[content.find(b"\n") + 1 :]
+        # The first line is cut somewhere: shown from the next one on, if there is one.
+        content = content[content.find(b"\n") + 1 :] or content
     return render_template(
         "runs/_log_file.html" if is_fragment() else "runs/log_files.html",
         ticket=ticket,
         target=Plan.from_json(ticket.plan),
         details=found,
         shown=found.found.shown,
-        lines=render(content).lines if content else [],
+        lines=pane.lines_of(render(content)) if content else [],
         asked=name,
         read_at=dt.datetime.now(dt.UTC),
     )
@@ -55,14 +56,7 @@ def log_file(ticket_id: int) -> Response:
     ticket = visible(ticket_id, current_user)
     name, in_backup = _asked()
     file, pieces = log_details.whole(ticket, name=name, in_backup=in_backup)
-    response = Response(pieces, mimetype="text/plain")
-    # No charset: what a plugin writes may be anything.
-    response.headers["Content-Type"] = "text/plain"
-    response.headers["Content-Length"] = str(file.size)
-    response.headers["Content-Disposition"] = f'attachment; filename="{_file_name(ticket, file)}"'
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return response
+    return raw(pieces, size=file.size, name=_file_name(ticket, file))
 
 
 @blueprint.app_template_global("has_log_details")

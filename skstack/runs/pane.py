@@ -16,7 +16,7 @@ from skstack.runs.models import PRE, TASKS, Run
 from skstack.runs.output import Lines, Output, StepOutput
 from skstack.runs.queries import usual_duration
 from skstack.runs.sgr import Style
-from skstack.runs.terminal import render
+from skstack.runs.terminal import Rendered, render
 from skstack.states import RunState
 from skstack.tickets.models import Ticket
 from skstack.tickets.plan import Plan
@@ -231,12 +231,8 @@ def rendered(output: Output, step: StepOutput, part: Lines, style: Style | None 
     if style is None:
         style = output.style_at(step, part.start)
     result = render(part.raw, style, complete=part.complete and not part.omitted)
-    html = result.lines
     # A command that ended its last line leaves no further one behind it.
-    lines = [
-        Line(part.first + index, Markup(text), result.omitted.get(index, 0))  # noqa: S704 - render() escapes
-        for index, text in enumerate(html[: part.count])
-    ]
+    lines = lines_of(result, first=part.first)[: part.count]
     if part.omitted and lines:
         lines[-1] = Line(lines[-1].number, lines[-1].html, lines[-1].omitted + part.omitted)
     if part.complete:
@@ -245,6 +241,14 @@ def rendered(output: Output, step: StepOutput, part: Lines, style: Style | None 
     start = part.start + (part.raw.rfind(b"\n") + 1 if not part.omitted else 0)
     kept = render(part.raw[: start - part.start], style).style if start > part.start else style
     return Part(lines, open_line, kept)
+
+
+def lines_of(result: Rendered, *, first: int = 1) -> list[Line]:
+    """Return rendered lines as they are shown, numbered from `first` on."""
+    return [
+        Line(number, Markup(html), result.omitted.get(number - first, 0))  # noqa: S704 - render() escapes
+        for number, html in enumerate(result.lines, first)
+    ]
 
 
 def _without_lines(run: Run, output: Output, prefix: str) -> RunView:
@@ -318,4 +322,15 @@ def runs_of(ticket: Ticket) -> list[Run]:
     return sorted(ticket.runs, key=lambda run: run.task != PRE)
 
 
-__all__ = ["Cursor", "Gap", "Line", "Part", "RunView", "StepView", "changed_since", "runs_of", "view_of"]
+__all__ = [
+    "Cursor",
+    "Gap",
+    "Line",
+    "Part",
+    "RunView",
+    "StepView",
+    "changed_since",
+    "lines_of",
+    "runs_of",
+    "view_of",
+]

@@ -28,6 +28,7 @@ from skstack.runs.tail import Growth
 from skstack.states import RunState
 from skstack.tickets.actions import actions
 from skstack.tickets.models import Ticket
+from skstack.web.downloads import raw
 from skstack.web.permissions import permit
 
 __all__ = ["blueprint", "log_views"]
@@ -121,14 +122,7 @@ def output(run_id: int) -> Response:
     refuse_cleared(run.output_cleared_at)
     stored = Output(run.directory)
     db.session.remove()
-    response = Response(stored.stream(), mimetype="text/plain")
-    # No charset: what a command prints may be anything.
-    response.headers["Content-Type"] = "text/plain"
-    response.headers["Content-Length"] = str(stored.size)
-    response.headers["Content-Disposition"] = f'attachment; filename="run-{run_id}.txt"'
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return response
+    return raw(stored.stream(), size=stored.size, name=f"run-{run_id}.txt")
 
 
 @blueprint.app_template_global("log_of")

@@ -1,4 +1,4 @@
-"""Lists as files, written while they are read: a table for spreadsheets, or the objects of the JSON API."""
+"""Downloads, sent while they are read: lists as a table for spreadsheets or as objects of the JSON API, and raw text."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, name: s
 def as_json(documents: Iterable[Mapping[str, Any]], *, name: str) -> Response:
     """Answer with `{"items": […]}`, one object a line, as a file of that name."""
     return _file(_json(documents), f"{name}.json", "application/json")
+
+
+def raw(pieces: Iterable[bytes], *, size: int, name: str) -> Response:
+    """Answer with what a command or plugin wrote, byte for byte, as a file of that name, which needs no quoting.
+
+    No browser takes it for anything but text to store. The answer closes `pieces` if they can be closed.
+    """
+    response = Response(pieces, mimetype="text/plain")
+    # No charset: what it is may be anything.
+    response.headers["Content-Type"] = "text/plain"
+    response.headers["Content-Length"] = str(size)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    return response
 
 
 def _file(written: Iterator[str], name: str, mimetype: str) -> Response:

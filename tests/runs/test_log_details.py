@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -20,6 +24,7 @@ from skstack.db import transaction
 from skstack.extensions import db
 from skstack.runner.client import RunnerHost
 from skstack.runs import log_details
+from skstack.runs.cells import MAX_COLUMNS
 from skstack.tickets.models import Ticket
 from tests.factories import alice, bob, sign_in
 from tests.fake_runner import begin, end, run_of
@@ -28,11 +33,11 @@ from tests.sshd import Sshd
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[None]:
+def host() -> Iterator[RunnerHost]:
     """Let the application use a runner host of its own."""
     made = RunnerHost()
     hosting.set_runner_host(made)
-    yield
+    yield made
     hosting.set_runner_host(None)
     made.close()
 
@@ -105,6 +110,54 @@ def test_of_a_large_file_the_end_is_shown_and_all_is_downloaded(reader: FlaskCli
 
 
 @pytest.mark.usefixtures("host", "context")
+def test_of_a_long_line_it_is_said_how_much_is_not_shown_and_where_it_is(
+    reader: FlaskClient, logs: Path
+) -> None:
+    ticket = ticket_of(logs)
+    write(logs / "bak", ticket, b"short\n<" + b"x" * (MAX_COLUMNS + 2047) + b"\nlast\n")
+    page = reader.get(f"/tickets/{ticket.id}/log-details").text
+    assert page.count("the line goes on") == 1
+    assert f"&lt;{'x' * (MAX_COLUMNS - 1)}<a" in page
+    note = re.search(r'<a class="omitted" href="([^"]+)" download>([^<]+)</a>', page)
+    assert note is not None
+    assert note[2] == "… the line goes on, 2.0 KiB more: download the file"
+    assert b"x" * (MAX_COLUMNS + 2047) in reader.get(html.unescape(note[1])).data
+
+
+@pytest.mark.usefixtures("host", "context")
+def test_of_one_line_that_is_longer_than_what_is_shown_something_is_shown(
+    reader: FlaskClient, logs: Path
+) -> None:
+    ticket = ticket_of(logs)
+    write(logs, ticket, b"x" * (log_details.SHOWN + 1) + b"\n")
+    page = reader.get(f"/tickets/{ticket.id}/log-details").text
+    assert "The file is empty" not in page
+    assert "x" * MAX_COLUMNS + "<a" in page
+
+
+@pytest.mark.usefixtures("context")
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_who_reads_nothing_of_a_download_leaves_no_runner_behind(
+    reader: FlaskClient, logs: Path, host: RunnerHost, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = ticket_of(logs)
+    write(logs, ticket, b"x" * (3 << 20))
+    # As long as they are held here, nothing else than closing them closes them.
+    opened: list[socket.socket] = []
+    really_open = host._open
+
+    def keep(*arguments: Any) -> socket.socket:
+        opened.append(really_open(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(host, "_open", keep)
+    answer = reader.open(f"/tickets/{ticket.id}/log-details/file", method=method, buffered=False)
+    assert answer.headers["Content-Length"] == str(3 << 20)
+    answer.close()
+    assert [one.fileno() for one in opened] == [-1]
+
+
+@pytest.mark.usefixtures("host", "context")
 def test_while_it_runs_it_is_read_again_and_afterwards_not(reader: FlaskClient, logs: Path) -> None:
     ticket = ticket_of(logs, ended=False)
     page = reader.get(f"/tickets/{ticket.id}/log-details").text
@@ -152,7 +205,12 @@ def test_what_is_asked_for_by_name_must_have_been_found(
 
 @pytest.mark.parametrize(("reads", "status"), [(None, 303), (bob, 404), (alice, 200)])
 def test_only_who_may_see_the_ticket_may_see_its_files(
-    app: Flask, client: FlaskClient, logs: Path, host: None, reads: Callable[[], User] | None, status: int
+    app: Flask,
+    client: FlaskClient,
+    logs: Path,
+    host: RunnerHost,
+    reads: Callable[[], User] | None,
+    status: int,
 ) -> None:
     with app.app_context():
         ticket = ticket_of(logs)
