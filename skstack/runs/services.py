@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -102,22 +103,23 @@ def end_by_result(run_id: int, *, fence: int, result: Result | None) -> None:
 
 
 def refuse(run_id: int, *, fence: int, reason: Message) -> None:
-    """End a run that was not begun, because it must not or cannot."""
-    with transaction():
-        run = status.with_ticket(run_id)
-        if status.finish(run, RunState.FAILED, fence=fence, reason=reason):
-            _go_on(run, RunState.FAILED, reason)
+    """End a run that was not begun, because it must not or cannot. Does nothing for whoever no longer owns the run."""
+    _end(run_id, RunState.FAILED, fence=fence, reason=reason)
 
 
-def lose(run_id: int, *, fence: int, reason: Message) -> bool:
-    """End a run as unknown, and say whether that was done: nobody here can tell what became of it."""
+def lose(run_id: int, *, fence: int, reason: Message) -> None:
+    """End a run as unknown: nobody here can tell what became of it. Does nothing for whoever no longer owns the run."""
     output = evidence.of_output(directory_of(run_id))
+    _end(run_id, RunState.UNKNOWN, fence=fence, reason=reason, output=output)
+
+
+def _end(
+    run_id: int, state: RunState, *, fence: int, reason: Message, output: Mapping[str, Any] | None = None
+) -> None:
     with transaction():
         run = status.with_ticket(run_id)
-        ended = status.finish(run, RunState.UNKNOWN, fence=fence, reason=reason, output=output)
-        if ended:
-            _go_on(run, RunState.UNKNOWN, reason)
-    return ended
+        if status.finish(run, state, fence=fence, reason=reason, output=output):
+            _go_on(run, state, reason)
 
 
 def _active_run(ticket: Ticket) -> Run | None:

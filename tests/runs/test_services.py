@@ -195,6 +195,7 @@ def test_whoever_lost_the_run_writes_nothing(ticket: Ticket) -> None:
         assert status.take_over(run, worker_id=other.id)
     services.end_by_result(run.id, fence=older, result=result(0))
     services.refuse(run.id, fence=older, reason=N_("No."))
+    services.lose(run.id, fence=older, reason=N_("No."))
     db.session.expire_all()
     assert (run.state, run.worker_id, run.fence, ticket.state) == ("running", other.id, older + 1, "running")
     assert db.session.scalar(sa.select(sa.func.count()).select_from(Step)) == 0
@@ -223,6 +224,14 @@ def test_a_run_that_must_not_begin_fails_with_the_reason(ticket: Ticket) -> None
     services.refuse(run.id, fence=run.fence, reason=N_("The plan is another."))
     db.session.expire_all()
     assert (run.state, str(run.reason_message), ticket.state) == ("failed", "The plan is another.", "failed")
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_run_that_nobody_can_tell_of_is_unknown_with_the_reason(ticket: Ticket, running: bool) -> None:
+    run = begin(run_of(ticket)) if running else run_of(ticket)
+    services.lose(run.id, fence=run.fence, reason=N_("It was elsewhere."))
+    db.session.expire_all()
+    assert (run.state, str(run.reason_message), ticket.state) == ("unknown", "It was elsewhere.", "unknown")
 
 
 def test_every_ending_is_made_or_refused_as_the_table_says(ticket: Ticket, subtests: pytest.Subtests) -> None:
