@@ -14,7 +14,7 @@ from skstack.accounts import cli as accounts
 from skstack.accounts.services import create_first_admin
 from skstack.audit import cli as audit
 from skstack.backups import cli as backups
-from skstack.backups.services import check_finished
+from skstack.backups.restoring import check_finished
 from skstack.catalog import cli as catalog
 from skstack.commands import fails_in_one_line
 from skstack.config import Settings

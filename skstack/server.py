@@ -18,7 +18,7 @@ from flask import Flask
 
 from skstack import hosting, worker
 from skstack.audit import verifying
-from skstack.backups.services import check_finished
+from skstack.backups.restoring import check_finished
 from skstack.config import ConfigError, Settings
 from skstack.db import db
 

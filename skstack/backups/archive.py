@@ -16,6 +16,9 @@ from skstack.messages import N_
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+"""The database of the instance, as the manifest names it."""
+
 SQLITE_MEMBER = "skstack.db"
 
 # What a backup may hold, and where it goes to below the instance: nothing else is ever written.

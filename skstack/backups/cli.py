@@ -8,7 +8,7 @@ import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from skstack.backups import services
+from skstack.backups import restoring, services
 from skstack.commands import fails_in_one_line
 from skstack.web.text import size
 
@@ -30,7 +30,7 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Make this instance, which must be empty, what FILE holds. What ran when it was made is not started again."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy's own way to its object
-    manifest, settled = services.restore(app, file)
+    manifest, settled = restoring.restore(app, file)
     click.echo(f"Restored what was backed up at {manifest['at']}.")
     for count, what in (
         (settled.runs, "runs had not ended then: their result is unknown here"),

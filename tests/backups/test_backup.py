@@ -23,7 +23,7 @@ from skstack.accounts.models import ApiToken
 from skstack.accounts.services import create_first_admin
 from skstack.audit import verifying
 from skstack.audit.models import AuditEvent
-from skstack.backups import services, settling
+from skstack.backups import restoring, services, settling
 from skstack.backups.archive import BackupUnusable, Writer, unpack
 from skstack.backups.settling import Settled
 from skstack.catalog.models import ConfigCenter
@@ -55,7 +55,7 @@ class Elsewhere:
         made = create_app(self.settings)
         try:
             with made.app_context():
-                return services.restore(made, file)[1]
+                return restoring.restore(made, file)[1]
         finally:
             _close(made)
 
@@ -187,18 +187,18 @@ def test_what_was_left_in_the_middle_is_taken_up_by_doing_it_again(
         if moment == "keys":
             patch.setattr(shutil, "rmtree", die)
         elif moment == "tables":
-            patch.setattr(services, "_place_database", die)
-            patch.setattr(services.tables, "_statement", die)
+            patch.setattr(restoring, "_place_database", die)
+            patch.setattr(restoring.tables, "_statement", die)
         elif moment == "upgrade":
-            patch.setattr(services.migrating, "upgrade", die)
+            patch.setattr(restoring.migrating, "upgrade", die)
         else:
             patch.setattr(settling.workers, "forget_all", die)
         with pytest.raises(Killed):
             elsewhere.restore(file)
     with pytest.raises(Conflict, match="was not finished"):
-        services.check_finished(elsewhere.settings)
+        restoring.check_finished(elsewhere.settings)
     assert elsewhere.restore(file).runs == 3
-    services.check_finished(elsewhere.settings)
+    restoring.check_finished(elsewhere.settings)
     request.getfixturevalue("found")
     assert db.session.query(ConfigCenter).one().password == "hunter2-of-the-host"
     assert db.session.query(Ticket).count() == 7
@@ -240,7 +240,7 @@ def test_one_that_meets_the_retention_rule_is_made_again(
 @pytest.mark.both_databases
 def test_an_instance_in_use_is_left_alone(app: Flask, file: Path) -> None:
     with app.app_context(), pytest.raises(Conflict, match="in use already"):
-        services.restore(app, file)
+        restoring.restore(app, file)
     with app.app_context():
         assert db.session.query(Ticket).count() == 7
 
@@ -365,7 +365,7 @@ def test_what_was_changed_is_not_restored(
     changed(small, change)
     with pytest.raises(BackupUnusable):
         elsewhere.restore(small)
-    services.check_finished(elsewhere.settings)
+    restoring.check_finished(elsewhere.settings)
     assert list(tmp_path.glob("disk/*")) == []
     assert list(elsewhere.settings.instance.glob(".*")) == []
 
