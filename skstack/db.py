@@ -27,7 +27,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 
-from skstack.crypto import Cipher
+from skstack.crypto import Cipher, InvalidToken
 from skstack.errors import Unavailable
 from skstack.extensions import Model, db
 from skstack.messages import N_
@@ -203,7 +203,10 @@ class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
 
 
 class Encrypted(sa.types.TypeDecorator[Any]):
-    """A JSON value that is encrypted at rest with the instance's keys. None stays NULL."""
+    """A JSON value that is encrypted at rest with the instance's keys. None stays NULL.
+
+    Reading one that no key fits raises Unavailable.
+    """
 
     impl = sa.LargeBinary
     cache_ok = True
@@ -214,7 +217,18 @@ class Encrypted(sa.types.TypeDecorator[Any]):
         return cipher().encrypt(json.dumps(value, ensure_ascii=False).encode())
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> Any:
-        return None if value is None else json.loads(cipher().decrypt(bytes(value)))
+        if value is None:
+            return None
+        try:
+            return json.loads(cipher().decrypt(bytes(value)))
+        except InvalidToken as err:
+            raise Unavailable(
+                N_(
+                    "A credential or secret value that is stored here cannot be read: no key in keys/encryption.keys fits it. "
+                    "An administrator has to add the key that it was encrypted with, from a backup or another host, as the "
+                    "last line of that file."
+                )
+            ) from err
 
 
 class JsonText(sa.types.TypeDecorator[Any]):

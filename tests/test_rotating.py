@@ -19,10 +19,11 @@ from skstack import create_app, crypto, rotating
 from skstack.audit import verifying
 from skstack.catalog.models import ConfigCenter
 from skstack.db import Encrypted, transaction, utcnow
+from skstack.errors import Unavailable
 from skstack.extensions import db
 from skstack.tickets.models import Ticket
 from tests.databases import _close
-from tests.factories import alice
+from tests.factories import alice, root, sign_in
 from tests.orders import make_config_center, make_ticket, make_variable, make_variable_group, make_workorder
 from tests.server import Server
 
@@ -102,7 +103,7 @@ def test_without_the_old_key_what_was_stored_before_cannot_be_read(filled: Flask
     """What the others show would be nothing if the key did not matter."""
     crypto.write_encryption_keys(filled.config["SKSTACK"].instance, [b"A" * 43 + b"="])
     other = create_app(filled.config["SKSTACK"])
-    with other.app_context(), pytest.raises(crypto.InvalidToken):
+    with other.app_context(), pytest.raises(Unavailable, match="no key in"):
         passwords()
     _close(other)
 
@@ -232,6 +233,21 @@ def test_a_value_that_no_key_fits_is_named_in_one_line_and_no_key_is_lost(
     assert command.invoke(args=["keys", name]).exit_code == 0
     assert all_newest(filled)
     assert passwords() == {PASSWORD}
+
+
+def test_a_page_that_needs_a_value_that_no_key_fits_says_what_to_do(app: Flask) -> None:
+    with app.app_context():
+        make_config_center("far", password=PASSWORD)
+        crypto.write_encryption_keys(app.config["SKSTACK"].instance, [Fernet.generate_key()])
+    other = create_app(app.config["SKSTACK"])
+    client = other.test_client()
+    with other.app_context():
+        sign_in(client, root())
+    page = client.get("/config/config-centers")
+    assert page.status_code == 503
+    assert "no key in keys/encryption.keys fits it" in page.text
+    assert client.get("/config/environments").status_code == 200
+    _close(other)
 
 
 def test_the_file_stays_for_its_owner_only(filled: Flask) -> None:
