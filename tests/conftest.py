@@ -47,11 +47,18 @@ _LATER = ("slow", "faults", "browser")
 # On PostgreSQL the same lines run as on SQLite, but for those that these look at: measuring them again takes minutes.
 _POSTGRESQL_TOO = ("tests/test_queue.py", "tests/runs/", "tests/audit/", "tests/test_migrations.py")
 
-# These try the same lines a hundred times over, which others measure.
+# These go a hundred times over the same lines, which others measure.
 _MANY_EXAMPLES = (
-    "tests/tickets/test_life.py",
     "tests/api/test_strict.py",
+    "tests/api/test_waiting.py",
+    "tests/audit/test_every_change.py",
+    "tests/audit/test_history.py",
+    "tests/schedules/test_recurring.py",
     "tests/substitution/test_properties.py",
+    "tests/test_bench.py",
+    "tests/test_rotating.py",
+    "tests/tickets/test_life.py",
+    "tests/web/",
 )
 
 

@@ -236,7 +236,10 @@ def test_memory_stays_flat_whatever_is_printed(runs: Runs) -> None:
     plan, process = runs.started("echo up; head -c 60000000 /dev/zero; seq -f '%099.0f' 100000")
     peak = 0
     while process.alive():
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            break
         peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line[:6] == "VmHWM:")])
         time.sleep(0.005)
     done = runs.finish(plan, process)
