@@ -51,6 +51,7 @@ class LocalTransport:
 
     def __init__(self, request: Request, watch: Watch) -> None:
         self.left_behind = 0
+        self.streams = 1
         self._watch = watch
         # A mapping takes memory only where something was read into it; a bytearray is filled with zeros.
         self._buffer = memoryview(mmap.mmap(-1, _PIPE))

@@ -119,8 +119,9 @@ class PlanStep:
 class Request:
     """What a run and a capture have in common. Times are seconds, sizes bytes.
 
-    `environment` holds the values, each under a name that begins with `WO_`; `base_environment` what the
-    administrator adds to the allowlist. `token` marks the processes of this run, here and on the remote host.
+    `environment` holds the values, each under a name that begins with `WO_`; `secrets` names those that are masked in
+    the output; `base_environment` is what the administrator adds to the allowlist. `token` marks the processes of this
+    run, here and on the remote host.
     """
 
     steps: tuple[PlanStep, ...]
@@ -128,6 +129,7 @@ class Request:
     token: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     base_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = ()
     working_directory: str | None = None
     time_limit: float = 3600.0
     grace: float = 10.0
@@ -144,6 +146,7 @@ class Request:
         stored["target"] = self.target.to_json()
         stored["environment"] = dict(self.environment)
         stored["base_environment"] = dict(self.base_environment)
+        stored["secrets"] = list(self.secrets)
         return stored
 
     @classmethod
@@ -152,6 +155,7 @@ class Request:
         values = dict(stored)
         values["steps"] = tuple(PlanStep.from_json(step) for step in values["steps"])
         values["target"] = target_from_json(values["target"])
+        values["secrets"] = tuple(values["secrets"])
         return cls(**values)
 
 

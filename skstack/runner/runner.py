@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from skstack.messages import N_, Message
-from skstack.runner import log_reading, processes, record, wire
+from skstack.runner import log_reading, masking, processes, record, wire
 from skstack.runner.log_protocol import LogRequest
 from skstack.runner.protocol import (
     STEP_FINISHED,
@@ -40,6 +40,8 @@ class Transport(Protocol):
     """Where steps run: here, or on another host."""
 
     left_behind: int
+    streams: int
+    """How many streams a step's output comes in, which meet only here: 2 if standard error is one of its own."""
 
     def open(self) -> None:
         """Get ready for the first step, else RefusedError."""
@@ -191,6 +193,7 @@ class _Steps:
         self._request = request
         self._watch = watch
         self._sink = sink
+        self._maskers: tuple[masking.Masked, ...] = ()
 
     def elapsed(self) -> float:
         """Return the seconds since the runner began."""
@@ -207,7 +210,7 @@ class _Steps:
         try:
             transport.open()
             _check_in_time(start_before)
-            code = self._run_all(transport, takes)
+            code = self._run_all(transport, self._masked(takes, transport.streams))
         except RefusedError as err:
             if self._watch.ending is None:
                 return Outcome.REFUSED, None, err.reason
@@ -220,6 +223,16 @@ class _Steps:
         if self._watch.ending is None:
             return Outcome.FINISHED, code, None
         return self._watch.ending, None, self._why()
+
+    def _masked(self, takes: Sequence[Take], streams: int) -> Sequence[Take]:
+        """Return what takes the output in place of these: the same where there is nothing to mask.
+
+        Streams that meet only here are masked each for itself: the other may come in between two halves of a secret.
+        """
+        if forms := masking.forms_of(self._request):
+            apart = [takes[0], takes[-1]] if streams > 1 else takes
+            self._maskers = tuple(masking.Masked(forms, take) for take in apart)
+        return self._maskers or takes
 
     def _run_all(self, transport: Transport, takes: Sequence[Take]) -> int:
         code = 0
@@ -237,6 +250,8 @@ class _Steps:
         try:
             code = transport.run(step, takes)
         finally:
+            for masker in self._maskers:
+                masker.finish()
             duration = round(time.monotonic() - began, 4)
             self._note(
                 STEP_FINISHED, position=step.position, task=step.task, exit_code=code, duration=duration

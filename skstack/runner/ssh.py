@@ -10,7 +10,7 @@ from typing import Any
 import paramiko
 
 from skstack.messages import N_
-from skstack.runner import connection, remote
+from skstack.runner import connection, masking, remote
 from skstack.runner.protocol import PlanStep, Request, SshTarget
 from skstack.runner.watch import LostError, RefusedError, Watch
 from skstack.substitution.remote import REMOTE_COMMAND
@@ -27,6 +27,7 @@ CONNECT_SLACK = 0.25
 """Seconds in which the part of connecting that took too long may still say so itself, and more exactly."""
 
 _PIECE = 1 << 20
+_START = 200
 
 
 def prepare() -> None:
@@ -39,6 +40,7 @@ class SshTransport:
 
     def __init__(self, request: Request, target: SshTarget, watch: Watch) -> None:
         self.left_behind = 0
+        self.streams = 1 if request.pty else 2
         self._request = request
         self._target = target
         self._watch = watch
@@ -87,7 +89,11 @@ class SshTransport:
         reading.finish()
         if not reading.header.pid and not self._has_run and self._watch.ending is None:
             raise RefusedError(
-                N_("%(host)s did not start bash: %(output)s", host=self._target.host, output=reading.start())
+                N_(
+                    "%(host)s did not start bash: %(output)s",
+                    host=self._target.host,
+                    output=reading.start(masking.forms_of(self._request)),
+                )
             )
         self._has_run = True
         return code
@@ -214,9 +220,10 @@ class _Reading:
         self.take()
         self._pass_on(self.header.rest())
 
-    def start(self) -> str:
-        """Return the beginning of what was printed, for a message."""
-        return self._start.decode(errors="replace").strip()
+    def start(self, secrets: tuple[bytes, ...]) -> str:
+        """Return the beginning of what was printed, masked, for a message."""
+        start = masking.start_of(self._start, secrets, is_whole=len(self._start) < _START)
+        return start.decode(errors="replace").strip()
 
     def _pass_on(self, piece: bytes) -> None:
         if piece:
@@ -224,5 +231,5 @@ class _Reading:
             self._takes[0](memoryview(piece))
 
     def _keep_start(self, piece: bytes) -> None:
-        if len(self._start) < 200:
-            self._start = (self._start + piece)[:200]
+        if len(self._start) < _START:
+            self._start = (self._start + piece)[:_START]

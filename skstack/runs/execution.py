@@ -178,7 +178,8 @@ def _end(run_id: int, *, fence: int, directory: Path) -> None:
 def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
     ticket = run.ticket
     plan = plans.Plan.from_json(ticket.plan)
-    environment = {**plan.environment, **_checked_secrets(ticket, plan)}
+    secrets = _checked_secrets(ticket, plan)
+    environment = {**plan.environment, **secrets}
     _check_values(environment)
     run.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return RunnerPlan(
@@ -190,6 +191,7 @@ def _runner_plan(run: Run, settings: Settings) -> RunnerPlan:
             for position, step in enumerate(plan.steps_of(*TASKS[run.task]), start=1)
         ),
         environment=environment,
+        secrets=tuple(secrets),
         base_environment=settings.run_environment,
         target=target_of(_checked_center(plan)),
         time_limit=plan.time_limit,

@@ -23,6 +23,8 @@ from tests.sshd import SSHD, Sshd
 PASSWORD = "s3cret-password-of-the-host"
 # A value may not name what is run, so the box is entered first.
 IN_BOX = "cd {Box} && BOX=$PWD bash ./main"
+TASKS = ("pre", "main", "post")
+TELLING = 'printf "it is %s.\\n" "$WO_Password" {Box}'
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -244,6 +246,7 @@ def _catalog(target_host: Sshd, dead_ends: dict[str, int]) -> dict[str, Any]:
                 for name in ("good", "unknown", "changed", "refused", "password", *dead_ends)
             ),
             order("secret", variable_group="password", main_task=IN_BOX),
+            order("secret-tasks", variable_group="password", **{f"{task}_task": TELLING for task in TASKS}),
             order("secret-remote", variable_group="password", main_task=IN_BOX, config_center="good"),
             order(
                 "secret-refused",

@@ -8,12 +8,14 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
 
+from skstack.runner.masking import MASK
 from tests.faults.conftest import PASSWORD
-from tests.faults.instances import START, WAIT, Instance, Person, until
+from tests.faults.instances import START, WAIT, Instance, Person, until, visible_text
 from tests.sshd import Sshd
 
 SECRET = "tr0ub4dor-&-\"3'<x>-中"
@@ -168,3 +170,73 @@ def test_what_a_run_was_told_is_not_in_the_environment_of_skstacks_own_processes
     until(instance.starts, "nothing starts")
     instance.go()
     instance.wait_for_end(ticket)
+
+
+PRINTS = r"""echo "whole $WO_Password"
+printf '\033[31m%s\033[0m\n' "$WO_Password"
+head -c 65530 /dev/zero | tr '\0' x; echo "$WO_Password"
+printf 'half %s' "${WO_Password:0:7}"
+until [ -e "$BOX/go" ]; do sleep 0.03; done
+echo "${WO_Password:7}"
+echo "error $WO_Password" >&2
+set -x; Q=$WO_Password; [[ x == "$WO_Password" ]]; set +x
+printf 'last %s' "$WO_Password"
+"""
+PRINTED = 8  # Times that `PRINTS` prints the secret, in the shell's own words for two of them.
+
+
+@pytest.mark.parametrize("ends", ["by itself", "stopped"])
+@pytest.mark.parametrize("workorder", ["secret", "secret-remote"])
+def test_a_secret_that_its_command_prints_is_masked_wherever_the_output_is_seen(
+    instance: Instance, target_host: Sshd, workorder: str, ends: str
+) -> None:
+    hidden = forms_of(SECRET)
+    instance.write(main=f"{START}{PRINTS}{'exec sleep 60' if ends == 'stopped' else ''}")
+    person = Person(instance)
+    ticket = instance.submit(workorder, {"Password": SECRET, "Box": str(instance.box)})
+    number = ticket["runs"][0]["id"]
+    live = instance.wait_for_output(number, b"half ")
+    assert b"half tr0" not in live  # What may be the beginning of a secret waits for the rest.
+    fragments = person.fragments(number)
+    shown = next(fragments)
+    instance.go()
+    if ends == "stopped":
+        instance.wait_for_output(number, b"last " + MASK)
+        assert instance.call("POST", f"/api/v1/tickets/{ticket['id']}/stop").status < 300
+    shown += "".join(fragments)
+    run = instance.wait_for_end(ticket)
+    assert run["state"] == ("stopped" if ends == "stopped" else "succeeded")
+
+    log, download = instance.log_from(number).content, person.get(f"/runs/{number}/output.txt").content
+    assert log == download == (instance.instance / "runs" / str(number) / "output.log").read_bytes()
+    assert log.count(MASK) == PRINTED
+    for line in (
+        *(
+            b"whole ********\n",
+            b"error ********\n",
+            b"\x1b[31m********\x1b[0m\n",
+            b"x" * 65530 + b"********\n",
+        ),
+        *(b"Q=", b"[[ x == ******** ]]\n", b"half ********\n", b"last ********"),
+    ):
+        assert line in log, line
+    assert run["stored_bytes"] == run["output_bytes"] == len(log)
+    found = person.get(f"/runs/{number}/search?q={quote(SECRET)}", fragment=True).content
+    assert b"data-log-line" not in found
+    assert b"Nothing in the output matches" in found
+    found = person.get(f"/runs/{number}/search?q={quote('half ****')}", fragment=True).content
+    assert found.count(b"data-log-line") == 1
+    assert f"half {MASK.decode()}" in visible_text(shown)
+    everything = seen(instance, ticket["id"], number) + shown.encode() + log
+    assert not [secret for secret in hidden if secret in everything]
+    assert_nowhere(instance, hidden)
+
+
+def test_the_secret_is_masked_in_each_task(instance: Instance) -> None:
+    ticket = instance.submit("secret-tasks", {"Password": SECRET, "Box": str(instance.box)})
+    instance.wait_for_end(ticket)
+    outputs = b""
+    for run in instance.ticket(ticket["id"])["runs"]:
+        outputs += instance.log_from(run["id"]).content
+    assert outputs.count(b"it is ********.") == 3
+    assert_nowhere(instance, forms_of(SECRET))

@@ -71,6 +71,7 @@ def test_the_runner_gets_lines_values_and_secrets_of_the_submission(
     [plan] = launcher.asked
     assert [step.script for step in plan.steps] == ['probe "${WO_Name}"']
     assert (plan.environment["WO_Name"], plan.environment["WO_Word"]) == ("app01", "hidden")
+    assert plan.secrets == ("WO_Word",)
     assert "No runner could be started" in why(run)
 
 

@@ -1,12 +1,13 @@
 """Fault 21, as far as pages go: what is secret stands in no answer, no log, no message, no event and not plainly in the database.
 
-What runs do with secrets is in tests/faults/test_secrets.py.
+What runs do with secrets, and with those that commands print, is in tests/faults/test_secrets.py.
 """
 
 from __future__ import annotations
 
 import base64
 import logging
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from flask import Flask
 
+from skstack import hosting
 from skstack.accounts import second_factor
 from skstack.catalog import verification
 from skstack.catalog.verification import Verified
@@ -24,7 +26,10 @@ from skstack.config import Settings
 from skstack.db import transaction, utcnow
 from skstack.messages import N_
 from skstack.notifications.services import save_target
-from tests.fake_runner import FakeRunner
+from skstack.runner.client import RunnerHost
+from skstack.runs.execution import Watcher
+from skstack.tickets.models import Ticket
+from tests.fake_runner import FakeRunner, make_worker, run_of
 from tests.orders import make_config_center, make_flow, make_ticket, make_variable, make_workorder
 from tests.schedules.making import make_schedule
 from tests.web.test_who_may import AnyScript
@@ -65,7 +70,8 @@ class Hidden:
         with app.app_context():
             order, flow = self._order(), make_flow("leads")
             values = {"Password": SECRETS["the value of a ticket"]}
-            self.world.ids["ticket_id"] = make_ticket(user("alice"), order, values=values).id
+            ticket = make_ticket(user("alice"), order, values=values)
+            self.world.ids |= {"ticket_id": ticket.id, "run_id": _printed(app, ticket)}
             values = {"Password": SECRETS["the value of a schedule"]}
             self.world.ids["schedule_id"] = make_schedule(user("root"), order, values=values).id
             self.world.ids |= {"workorder_id": order.id, "workorder": order.id, "approval_flow": flow.id}
@@ -83,7 +89,7 @@ class Hidden:
     def _order(self) -> Any:
         password = make_variable("Password", secret=True, required=True, pattern="[a-z0-9-]+")
         return make_workorder(
-            "secretive", variables=[password], scheduling=True, main_task='echo "$WO_Password"'
+            "secretive", variables=[password], scheduling=True, main_task='echo "it is $WO_Password"'
         )
 
     def _keep_credentials(self) -> None:
@@ -113,6 +119,20 @@ class Hidden:
         ]
 
 
+def _printed(app: Flask, ticket: Ticket) -> int:
+    """Let a real runner do the ticket's command, which prints the secret, and return the number of the run."""
+    before, host = hosting.runner_host(), RunnerHost()
+    hosting.set_runner_host(host)
+    try:
+        number = run_of(ticket).id
+        Watcher(app, make_worker().id).execute(number)
+    finally:
+        host.close()
+        hosting.set_runner_host(before)
+    assert run_of(ticket).state == "succeeded"
+    return number
+
+
 def _forms(secret: str) -> list[str]:
     return [secret, base64.b64encode(secret.encode()).decode().rstrip("=")]
 
@@ -128,7 +148,7 @@ def test_what_is_secret_is_on_no_page_and_in_no_export(
     hidden: Hidden, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    wrong, read = [], 0
+    wrong, read, masked = [], 0, set()
     # Where a second factor is set up, its secret is shown to its owner.
     shown = {"accounts.my_second_factor": ("the secret of a second factor",)}
     for route in routes_of(hidden.world.app):
@@ -136,10 +156,13 @@ def test_what_is_secret_is_on_no_page_and_in_no_export(
             for name in ("root", "alice"):
                 answer = hidden.world.ask(name, route, {})
                 read += answer.status_code == 200
+                if "it is ********" in re.sub("<[^>]*>", "", answer.text):
+                    masked.add(route.endpoint)
                 seen = hidden.seen_in(answer.text + str(answer.headers), but=shown.get(route.endpoint, ()))
                 wrong += [f"{one} is seen at {answer.request.url} by {name}" for one in seen]
     assert not wrong
     assert read > 100
+    assert masked >= {"runs.detail", "runs.log", "runs.output", "runs-api.read_log"}
     assert not hidden.seen_in(caplog.text)
 
 
