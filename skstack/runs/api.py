@@ -14,7 +14,7 @@ from skstack.accounts.sessions import user_after_wait
 from skstack.extensions import db
 from skstack.runs import passes, queries, raw_log
 from skstack.runs.documents import run_document
-from skstack.runs.following import LONG, tails
+from skstack.runs.following import MOMENT, tails
 from skstack.states import RunState
 from skstack.web.permissions import permit
 from skstack.web.rest import Blueprint
@@ -95,7 +95,7 @@ def read_log(query: dict[str, Any], run_id: int) -> Response:
         wait=passes.longest_wait(min(query["wait"], raw_log.LONGEST_WAIT)),
         tails=tails(),
     )
-    if time.monotonic() - began > LONG:
+    if time.monotonic() - began > MOMENT:
         queries.visible_state(run_id, user_after_wait())
     if piece.state is RunState.RUNNING:
         passes.offer()

@@ -13,7 +13,7 @@ from skstack.runs.tail import Growth, Tails
 from skstack.states import RunState
 
 LONGEST_WAIT = 20.0
-LONG = 2.0
+MOMENT = 0.05
 """Seconds of waiting after which who may see a run is asked once more before anything is shown."""
 _QUEUED_WAIT = 3.0
 _ENDING_WAIT = 1.0

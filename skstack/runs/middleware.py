@@ -47,8 +47,11 @@ _FRAGMENT = {"offset": _COUNT, "size": _COUNT, "events": _COUNT, "known": _COUNT
 # What the log API says anew with each answer.
 _OWN = {"content-length", "x-log-next-offset", "x-run-state", "x-run-final", "retry-after", "set-cookie"}
 
-# What the text of a fragment depends on, beside what is in the pass.
-_TEXT = ("PATH_INFO", "QUERY_STRING", "SCRIPT_NAME", "HTTP_ACCEPT_ENCODING", "HTTP_HX_REQUEST")
+# What the answer with a fragment depends on, beside what is in the pass.
+_ANSWER = (
+    *("PATH_INFO", "QUERY_STRING", "SCRIPT_NAME", "HTTP_ACCEPT_ENCODING", "HTTP_HX_REQUEST"),
+    *("wsgi.url_scheme", "HTTP_X_FORWARDED_PROTO"),
+)
 
 
 def init_app(app: Flask) -> None:
@@ -71,14 +74,9 @@ class WatchMiddleware:
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         request = _request(environ)
-        answer = None
-        if request is not None:
-            with contextlib.suppress(
-                SQLAlchemyError
-            ):  # The view knows how to say that the database cannot be asked.
-                answer = self._answer(request)
-            passes.end(environ)
+        answer = self._answer(request) if request is not None else None
         if answer is None:
+            passes.end(environ)
             return self._inner(environ, start)
         start(answer.status, list(answer.headers))
         return [answer.content]
@@ -92,23 +90,37 @@ class WatchMiddleware:
                 return answer
             if found is None:
                 return None
-        watched = (
-            self._watch_lines(request, found) if request.is_api else self._watch_fragment(request, found)
-        )
-        if watched is not None and self._holds(found):
-            return watched
-        return self._ask_view(request, may_wait=False)[0]
+        watched = self._watch(request, found)
+        return watched if watched is not None else self._ask_view(request, may_wait=False)[0]
+
+    def _watch(self, request: _Request, found: Pass) -> _Answer | None:
+        """Wait, and return what came if the pass still holds then; None leaves it to the view."""
+        watch = self._watch_lines if request.is_api else self._watch_fragment
+        with contextlib.suppress(
+            SQLAlchemyError
+        ):  # The view knows how to say that the database cannot be asked.
+            watched = watch(request, found)
+            if watched is not None and self._holds(found):
+                return watched
+        return None
 
     def _holds(self, found: Pass) -> bool:
-        return found.version == self._access.get(_FRESH)
+        return time.monotonic() < found.until and found.version == self._version()
+
+    def _version(self) -> int | None:
+        """Return that of everybody's rights; None, which no pass has, if the database cannot be asked."""
+        try:
+            return self._access.get(_FRESH)
+        except SQLAlchemyError:
+            return None
 
     def _ask_view(self, request: _Request, *, may_wait: bool) -> tuple[_Answer, Pass | None, bool]:
         """Let the view answer at once; return that, the pass that it gives, and whether there is nothing new yet."""
         # Before: the rights that the view then looks at are those of this version, or newer ones.
-        version = self._access.get(_FRESH)
+        version = self._version()
         watch = passes.begin(request.environ, may_wait=may_wait)
         answer = self._run(request)
-        if not answer.is_ok or watch.seconds <= 0:
+        if not answer.is_ok or watch.seconds <= 0 or version is None:
             self._passes.drop(request.key)
             return answer, None, watch.nothing
         kept = tuple(pair for pair in answer.headers if pair[0].lower() not in _OWN)
@@ -146,17 +158,18 @@ class WatchMiddleware:
             return self._run(request)
         if growth.final or not growth.grown or growth.events_size != events:
             return None
-        wanted = (growth, found.variant, *(request.environ.get(name) for name in _TEXT))
+        wanted = (growth, found.variant, *(request.environ.get(name) for name in _ANSWER))
         try:
-            return self._fragments.get(wanted, lambda: self._render(request))
+            return self._fragments.get(wanted, lambda: self._render(request, found))
         except _OnlyMine:
             return None
 
-    def _render(self, request: _Request) -> _Answer:
+    def _render(self, request: _Request, found: Pass) -> _Answer:
         """Return what the view answers now. Raises _OnlyMine if that is nothing for others."""
-        passes.begin(request.environ, may_wait=False)
+        watch = passes.begin(request.environ, may_wait=False)
         answer = self._run(request)
-        if not answer.is_ok or any(name.lower() == "set-cookie" for name, _ in answer.headers):
+        sets_cookie = any(name.lower() == "set-cookie" for name, _ in answer.headers)
+        if not (answer.is_ok and watch.for_all and watch.variant == found.variant) or sets_cookie:
             raise _OnlyMine
         return answer
 

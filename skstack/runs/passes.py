@@ -58,7 +58,7 @@ class Watch:
 
     The middleware: whether there is time left to wait for something new (`may_wait`; the view shall not wait), and whether
     too many wait already (`busy`). The view: for how many `seconds` whoever asks may go on watching, the `variant` of its
-    answer, and whether there is `nothing` new.
+    answer, whether there is `nothing` new, and whether the answer reads the same `for_all` of that variant.
     """
 
     may_wait: bool
@@ -66,6 +66,7 @@ class Watch:
     seconds: float = 0.0
     variant: tuple[str, ...] = ()
     nothing: bool = False
+    for_all: bool = False
 
 
 class Passes:
@@ -92,11 +93,21 @@ class Passes:
 
 
 def offer(*variant: str) -> None:
-    """Let whoever asks go on watching what they ask for, as long as their session or token holds and at most a minute."""
+    """Let whoever asks go on watching what they ask for, for less than a minute.
+
+    And no longer than half of what their session or token still has: a session is noted as used before it ends.
+    """
     watch = _watch()
     if watch is not None:
-        watch.seconds = min(random.uniform(_SHORTEST, _LONGEST), seconds_left())  # noqa: S311 - no secret
+        watch.seconds = min(random.uniform(_SHORTEST, _LONGEST), seconds_left() / 2)  # noqa: S311 - no secret
         watch.variant = variant
+
+
+def for_all() -> None:
+    """Say that the answer has nothing in it about who asks."""
+    watch = _watch()
+    if watch is not None:
+        watch.for_all = True
 
 
 def nothing_yet() -> bool:

@@ -24,7 +24,7 @@ class Shared(Generic[T]):
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what is there for `key`, made by `make` unless somebody else has made it or is just doing so.
 
-        What `make` raises goes to who called it; the next in line tries again.
+        What `make` raises goes to all who wait for that, so that they need not wait for one another; who comes later tries again.
         """
         with self._lock:
             made = self._made.get(key)
@@ -35,15 +35,27 @@ class Shared(Generic[T]):
         if made.content is not None:
             return made.content
         with made.lock:
+            if made.error is not None:
+                raise made.error
             if made.content is None:
-                made.content = make()
+                try:
+                    made.content = make()
+                except Exception as err:
+                    made.error = err
+                    self._drop(key, made)
+                    raise
                 if len(made.content) > self._longest:
-                    with self._lock:
-                        self._made.pop(key, None)
+                    self._drop(key, made)
             return made.content
+
+    def _drop(self, key: Hashable, made: _Made[T]) -> None:
+        with self._lock:
+            if self._made.get(key) is made:
+                del self._made[key]
 
 
 class _Made(Generic[T]):
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.content: T | None = None
+        self.error: Exception | None = None

@@ -17,7 +17,7 @@ from skstack.extensions import db
 from skstack.messages import N_
 from skstack.runs import log_views, pane, passes
 from skstack.runs.blueprint import blueprint
-from skstack.runs.following import LONG, LONGEST_WAIT, state_after_result, wait_for_more
+from skstack.runs.following import LONGEST_WAIT, MOMENT, state_after_result, wait_for_more
 from skstack.runs.models import PRE, Run
 from skstack.runs.output import Output
 from skstack.runs.queries import following_run, refuse_cleared, visible_run
@@ -63,7 +63,7 @@ def log(run_id: int) -> str:
     began = time.monotonic()
     growth = wait_for_more(run, cursor.size, passes.longest_wait(LONGEST_WAIT), seen_events=cursor.events)
     growth = replace(growth, busy=growth.busy or passes.is_busy())
-    if time.monotonic() - began > LONG:
+    if time.monotonic() - began > MOMENT:
         visible_run(run_id, user_after_wait())
     prefix = _prefix(run, whole=_is_whole())
     if run.run_state is RunState.RUNNING:
@@ -73,6 +73,7 @@ def log(run_id: int) -> str:
         return ""
     if goes_on and growth.grown and growth.events_size == cursor.events and run.run_state is RunState.RUNNING:
         # Only more lines: nothing of that is in the database or about who asks.
+        passes.for_all()
         return _answer(
             run, cursor, growth, *pane.more_lines(run, Output(run.directory), cursor, prefix=prefix)
         )

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 from skstack.accounts import tokens
 from skstack.db import db, utcnow
 from skstack.runs import raw_log, services
-from skstack.runs.following import LONG, tails
+from skstack.runs.following import tails
 from skstack.runs.models import Run
 from skstack.tickets.models import Ticket
 from tests.api.conftest import Caller
@@ -250,7 +250,7 @@ def test_who_may_not_see_it_any_more_when_there_is_more_gets_nothing_of_it(
             tokens.revoke_all(alice(), actor=None, now=utcnow())
 
     _later(0.5, revoke)
-    write_later(app, LONG + 0.3, running, b"two\n")
+    write_later(app, 1.0, running, b"two\n")
     answer = caller.get(f"/runs/{running.id}/log?offset=4&wait=10")
     assert answer.status_code == 401
     assert b"two" not in answer.data

@@ -44,6 +44,28 @@ def test_one_that_fails_is_made_again() -> None:
     assert shared.get("key", lambda: "text") == "text"
 
 
+def test_who_waits_for_one_that_fails_does_not_wait_for_another_try() -> None:
+    shared: Shared[str] = Shared()
+    gate, tried = threading.Barrier(10), []
+
+    def fail() -> str:
+        tried.append(1)
+        time.sleep(0.3)
+        raise ZeroDivisionError
+
+    def ask(_: int) -> str:
+        gate.wait(20)
+        with pytest.raises(ZeroDivisionError):
+            shared.get("key", fail)
+        return "failed"
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(10) as pool:
+        assert list(pool.map(ask, range(10))) == ["failed"] * 10
+    assert len(tried) < 5
+    assert time.monotonic() - began < 2
+
+
 def test_few_are_kept_and_no_long_one() -> None:
     shared, made = Shared(most=2, longest=10), []
 
