@@ -32,14 +32,14 @@ def main(wanted: list[str]) -> int:
             before = rows_http.idle(server, results, "fresh") if asks("5") else None
             if asks("1"):
                 rows_http.first_line(server, results)
-            if asks("2"):
-                rows_http.watchers(server, results, cookie)
             if asks("3"):
                 rows_http.much_output(server, results)
             if asks("4"):
                 rows_http.many_jobs(server, results)
             if before is not None:
                 rows_http.idle(server, results, "after the load", before)
+            if asks("2"):
+                rows_http.watchers(server, results, cookie)
             if asks("6"):
                 rows_ssh.measure(results, Path(folder))
             if asks("8"):
