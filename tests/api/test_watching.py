@@ -245,14 +245,14 @@ def test_what_ends_while_one_waits_is_over(
     app: Flask, call: Callable[..., Caller], running: Run, through: str
 ) -> None:
     """By itself: nothing is changed when its time comes."""
-    soon = dt.timedelta(seconds=1.5)
+    soon, over = dt.timedelta(seconds=4), 4.1
     if through == "token":
         caller = call(bob)
         with app.app_context(), transaction():
             db.session.execute(sa.update(ApiToken).values(expires_at=utcnow() + soon))
         assert caller.get(f"/runs/{running.id}/log").status_code == 200
         answer = lines_after(app, running, caller, 4)
-        time.sleep(1.6)
+        time.sleep(over)
         print_line(app, running, b"secret\n")
         assert answer.result(WITHIN).status_code == 401
         return
@@ -264,7 +264,7 @@ def test_what_ends_while_one_waits_is_over(
     watching = Watching(app, running, clients)
 
     def wait_and_print() -> None:
-        time.sleep(1.6)
+        time.sleep(over)
         print_line(app, running, b"secret\n")
 
     hers, his_answer = watching.after(wait_and_print)
@@ -434,27 +434,31 @@ def test_a_failing_look_does_not_make_the_wait_longer(
         wait_for(1, app)
         monkeypatch.setattr(AccessVersion, "get", fail)
         assert answer.result(WITHIN).data == b""
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3.8
 
 
 def test_who_waits_for_a_failing_look_learns_of_it_too(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     with app.app_context():
         version = AccessVersion(db.engine)
 
+    looks: list[int] = []
+
     def slow(_: AccessVersion) -> None:
+        looks.append(1)
         time.sleep(0.3)
         fail()
 
     monkeypatch.setattr(AccessVersion, "_look", slow)
+    gate = threading.Barrier(10)
 
     def ask(_: int) -> None:
+        gate.wait(WITHIN)
         with pytest.raises(sa.exc.OperationalError):
             version.get(0)
 
-    began = time.monotonic()
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(ask, range(10)))
-    assert time.monotonic() - began < 1.5
+    assert len(looks) < 8
 
 
 def test_after_a_long_pause_everybody_is_looked_at_anew(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

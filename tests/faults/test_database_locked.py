@@ -33,6 +33,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(folder, database_timeout=TIMEOUT, sweep=0.3, lease=2.0).prepare()
     server.catalog(CATALOG)
     server.start("web", "worker")
+    # One that is just beginning cannot work in a locked database, and ends: that is another story.
+    deadline = time.monotonic() + 60
+    while not count(server, "workers"):
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
     yield server
     server.stop()
 
