@@ -96,9 +96,8 @@ class WatchMiddleware:
     def _watch(self, request: _Request, found: Pass) -> _Answer | None:
         """Wait, and return what came if the pass still holds then; None leaves it to the view."""
         watch = self._watch_lines if request.is_api else self._watch_fragment
-        with contextlib.suppress(
-            SQLAlchemyError
-        ):  # The view knows how to say that the database cannot be asked.
+        # The view knows how to say that the database cannot be asked.
+        with contextlib.suppress(SQLAlchemyError):
             watched = watch(request, found)
             if watched is not None and self._holds(found):
                 return watched
